@@ -1,0 +1,1 @@
+"""Text in, RoutingDecision out: the delegator. Knows no adapters and no HTTP."""

@@ -1,0 +1,1 @@
+"""The only package that knows HTTP and OpenAI's field names."""

@@ -1,0 +1,1 @@
+"""LoRA checkpoints: read and refuse, register, place in slots."""

@@ -1,0 +1,1 @@
+"""Continuous batching of many adapters over one base model."""

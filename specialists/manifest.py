@@ -1,0 +1,51 @@
+"""What a specialist says of itself, in `manifest.json` beside its PEFT files. Read without torch.
+
+A folder without a manifest is still a valid adapter: its name is the folder's and it declares no intent,
+so it is reachable by name and never by routing.
+"""
+
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MANIFEST_FILE = "manifest.json"
+NAME_PATTERN = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used; the message names the file and the field."""
+
+
+class SpecialistManifest(BaseModel):
+    """The declaration of one specialist. Unknown keys are errors, so that a misspelt one is not silent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=NAME_PATTERN.pattern)
+    description: str = ""
+    intent: str | None = None
+    examples: tuple[str, ...] = ()
+    base_sha256: str | None = None  # identity of the base weights it was trained on
+    recipe: str | None = None  # path of the recipe file in the repository
+    seed: int | None = None
+    commit: str | None = None
+    data_sha256: str | None = None
+    scores: dict[str, float] = Field(default_factory=dict)
+
+
+def read_manifest(folder: Path) -> SpecialistManifest:
+    """Read `folder/manifest.json`, or make the bare manifest of a folder that has none.
+
+    Raises ManifestError when the file is not valid JSON of this form or the name is not usable.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        if not path.exists():
+            return SpecialistManifest(name=folder.name)
+        return SpecialistManifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()
+        )
+        raise ManifestError(f"{path}: {problems}") from error
