@@ -1,0 +1,128 @@
+"""Masked concatenated LoRA: the adapters of a mixed batch as two products per linear, without a loop over adapters.
+
+The A factors of the stacked adapters stand side by side along the rank, the B factors likewise. One product
+gives every row its share of every adapter, a mask keeps each row's own columns (times its scale; none for the
+base), and one product brings them back, added to the base's result. Four adapters cost nearly what one costs
+(the idea of batched heterogeneous LoRA: Punica, arXiv:2310.18547; the mask in place of a gather is this project's).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specialists.adapters.checkpoint import LoraPair, LoraWeights, in_out_features
+from specialists.engine.linear import Linear, make_linear
+from specialists.engine.qwen_config import QwenConfig
+from specialists.engine.scheduler_output import BASE_SLOT
+
+# The model's fused linears and the checkpoint's targets inside each, in the order of their outputs.
+FUSED = {
+    "qkv": ("q_proj", "k_proj", "v_proj"),
+    "o": ("o_proj",),
+    "gate_up": ("gate_proj", "up_proj"),
+    "down": ("down_proj",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _StackedLinear:
+    """The factors of all stacked adapters for one fused linear of one layer."""
+
+    a: Linear  # in_features -> num_columns
+    b: Linear  # num_columns -> out_features
+
+
+class LoraStack:
+    """The adapters in some slots, concatenated for one device. Immutable: another set of slots is another stack."""
+
+    def __init__(
+        self,
+        base: QwenConfig,
+        weights_by_slot: Mapping[int, LoraWeights],
+        num_slots: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.slots = frozenset(weights_by_slot)
+        self._device = device
+        self._dtype = dtype
+        self._linears: dict[tuple[int, str], _StackedLinear] = {}
+        self._scales: dict[str, Tensor] = {}
+        for group in FUSED:
+            columns = _columns_of(group, weights_by_slot)
+            if columns:
+                self._scales[group] = self._scale_table(columns, weights_by_slot, num_slots)
+                for layer in range(base.num_layers):
+                    self._linears[layer, group] = self._stack(base, layer, group, columns, weights_by_slot)
+
+    def for_rows(self, slots: Tensor) -> "LoraBatch":
+        """`slots` [num_tokens] names each row's slot, BASE_SLOT for none; all must be in this stack."""
+        # BASE_SLOT is -1: shifted by one it is the table's first row, which is zero.
+        rows = slots - BASE_SLOT
+        return LoraBatch(self._linears, {group: table[rows] for group, table in self._scales.items()})
+
+    def _scale_table(
+        self, columns: list[tuple[int, str]], weights_by_slot: Mapping[int, LoraWeights], num_slots: int
+    ) -> Tensor:
+        """[num_slots + 1, num_columns]: the scale where a column belongs to a slot, else 0."""
+        width = sum(weights_by_slot[slot].rank for slot, _ in columns)
+        table = torch.zeros(num_slots + 1, width, dtype=self._dtype, device=self._device)
+        start = 0
+        for slot, _ in columns:
+            weights = weights_by_slot[slot]
+            table[slot - BASE_SLOT, start : start + weights.rank] = weights.scaling
+            start += weights.rank
+        return table
+
+    def _stack(
+        self,
+        base: QwenConfig,
+        layer: int,
+        group: str,
+        columns: list[tuple[int, str]],
+        weights_by_slot: Mapping[int, LoraWeights],
+    ) -> _StackedLinear:
+        sizes = [in_out_features(base, target) for target in FUSED[group]]
+        width = sum(weights_by_slot[slot].rank for slot, _ in columns)
+        a = torch.zeros(width, sizes[0][0], dtype=self._dtype)
+        b = torch.zeros(sum(out for _, out in sizes), width, dtype=self._dtype)
+        start = 0
+        for slot, target in columns:
+            weights = weights_by_slot[slot]
+            pair: LoraPair | None = weights.pairs.get((layer, target))
+            if pair is not None:
+                position = FUSED[group].index(target)
+                row = sum(out for _, out in sizes[:position])
+                a[start : start + weights.rank] = pair.a
+                b[row : row + sizes[position][1], start : start + weights.rank] = pair.b
+            start += weights.rank
+        return _StackedLinear(make_linear(a.to(self._device)), make_linear(b.to(self._device)))
+
+
+class LoraBatch:
+    """A stack together with the masks of one batch's rows."""
+
+    def __init__(
+        self, linears: Mapping[tuple[int, str], _StackedLinear], scales: Mapping[str, Tensor]
+    ) -> None:
+        self._linears = linears
+        self._scales = scales
+
+    def add(self, layer: int, group: str, x: Tensor, base: Tensor) -> Tensor:
+        """`base` [num_tokens, out_features] plus each row's own adapter applied to x [num_tokens, in_features]."""
+        if group not in self._scales:
+            return base
+        stacked = self._linears[layer, group]
+        return stacked.b.added_to(base, stacked.a(x).mul_(self._scales[group]))
+
+
+def _columns_of(group: str, weights_by_slot: Mapping[int, LoraWeights]) -> list[tuple[int, str]]:
+    """The (slot, target) pairs that have columns in this group's stack; each is as wide as its adapter's rank."""
+    return [
+        (slot, target)
+        for target in FUSED[group]
+        for slot in sorted(weights_by_slot)
+        if target in weights_by_slot[slot].targets
+    ]

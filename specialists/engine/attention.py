@@ -1,0 +1,87 @@
+"""Attention over the block cache: one call for all decoding rows, one for each prompt chunk.
+
+Both see keys in the cache's type and sum in float32, so a prompt in chunks and a prompt in one piece agree.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from specialists.engine.kv_cache import KVCache
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRows:
+    """The decoding rows of a step, the first `num_rows` of its tokens.
+
+    `blocks` [num_rows * blocks_per_row] are cache blocks, short rows filled up with any block; `mask`
+    [num_rows, 1, blocks_per_row * block_size] is 0 where a row may look and -inf elsewhere.
+    """
+
+    num_rows: int
+    blocks: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillChunk:
+    """Rows `start` to `end` of a step: tokens `num_before` on of one prompt.
+
+    `blocks` [num_blocks] and `mask` [end - start, num_blocks * block_size] are None when the chunk is the beginning
+    of its prompt: then it sees only itself.
+    """
+
+    start: int
+    end: int
+    blocks: Tensor | None
+    mask: Tensor | None
+
+
+def decode_attention(query: Tensor, cache: KVCache, layer: int, rows: DecodeRows, scale: float) -> Tensor:
+    """query [num_rows, num_heads, head_dim] -> [num_rows, num_heads * head_dim]
+
+    Query heads that share a key head are the rows of one small product; on a CPU this beats the fused kernel
+    for single tokens, whose work cannot be split over query positions.
+    """
+    num_rows, num_heads, head_dim = query.shape
+    keys, values = cache.gather(layer, rows.blocks)
+    num_kv_heads = keys.shape[0]
+    # Key heads come first all through, as in the cache: so the gathered blocks are used without another copy.
+    grouped = query.view(num_rows, num_kv_heads, -1, head_dim).transpose(0, 1)
+    keys = keys.view(num_kv_heads, num_rows, -1, head_dim)
+    values = values.view(num_kv_heads, num_rows, -1, head_dim)
+    scores = torch.matmul(grouped, keys.transpose(-1, -2)).float()
+    weights = torch.softmax(scores.mul_(scale).add_(rows.mask), dim=-1).to(query.dtype)
+    return torch.matmul(weights, values).transpose(0, 1).reshape(num_rows, num_heads * head_dim)
+
+
+def prefill_attention(
+    query: Tensor, key: Tensor, value: Tensor, cache: KVCache, layer: int, chunk: PrefillChunk, scale: float
+) -> Tensor:
+    """query [num_tokens, num_heads, head_dim], key and value [num_tokens, num_kv_heads, head_dim] of the chunk itself
+    -> [num_tokens, num_heads * head_dim]
+    """
+    num_tokens, num_heads, head_dim = query.shape
+    if chunk.blocks is None:
+        keys, values = key.transpose(0, 1), value.transpose(0, 1)
+    else:
+        keys, values = cache.gather(layer, chunk.blocks)
+    num_kv_heads, num_keys, _ = keys.shape
+    out = F.scaled_dot_product_attention(
+        query.transpose(0, 1).unsqueeze(0),
+        _per_query_head(keys, num_heads, num_kv_heads, num_keys, head_dim),
+        _per_query_head(values, num_heads, num_kv_heads, num_keys, head_dim),
+        attn_mask=chunk.mask,
+        is_causal=chunk.mask is None,
+        scale=scale,
+    )
+    return out.squeeze(0).transpose(0, 1).reshape(num_tokens, num_heads * head_dim)
+
+
+def _per_query_head(x: Tensor, num_heads: int, num_kv_heads: int, num_keys: int, head_dim: int) -> Tensor:
+    """[num_kv_heads, num_keys, head_dim] -> [1, num_heads, num_keys, head_dim]"""
+    repeats = num_heads // num_kv_heads
+    expanded = x.unsqueeze(1).expand(num_kv_heads, repeats, num_keys, head_dim)
+    return expanded.reshape(1, num_heads, num_keys, head_dim)

@@ -1,0 +1,91 @@
+"""The tensors of one step, made from the scheduler's plan."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specialists.engine.attention import DecodeRows, PrefillChunk
+from specialists.engine.scheduler_output import ScheduledSequence, SchedulerOutput
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardBatch:
+    """All tokens of one step in one row of tokens: decodes first, then the prompt chunks."""
+
+    token_ids: Tensor  # [num_tokens]
+    positions: Tensor  # [num_tokens]
+    cache_places: Tensor  # [num_tokens], block * block_size + offset
+    slots: Tensor  # [num_tokens], adapter slot or BASE_SLOT
+    sampled_rows: Tensor  # [num_sampled], the rows whose next token is wanted, in the plan's order
+    decodes: DecodeRows | None
+    prefills: tuple[PrefillChunk, ...]
+
+
+def build_batch(output: SchedulerOutput, block_size: int, device: torch.device) -> ForwardBatch:
+    """Lay out the plan's tokens. Reads sequences as they are before the step is noted as done."""
+    token_ids: list[int] = []
+    positions: list[int] = []
+    places: list[int] = []
+    slots: list[int] = []
+    sampled_rows: list[int] = []
+    for item in output.scheduled:
+        sequence = item.sequence
+        start, end = sequence.num_computed, sequence.num_computed + item.num_tokens
+        token_ids += sequence.token_ids[start:end]
+        positions += range(start, end)
+        table = sequence.block_table
+        places += (table[p // block_size] * block_size + p % block_size for p in range(start, end))
+        slots += [item.slot] * item.num_tokens
+        if item.completes:
+            sampled_rows.append(len(token_ids) - 1)
+
+    def tensor(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    return ForwardBatch(
+        token_ids=tensor(token_ids),
+        positions=tensor(positions),
+        cache_places=tensor(places),
+        slots=tensor(slots),
+        sampled_rows=tensor(sampled_rows),
+        decodes=_decode_rows(output.decodes, block_size, device),
+        prefills=_prefill_chunks(output, block_size, device),
+    )
+
+
+def _decode_rows(
+    decodes: tuple[ScheduledSequence, ...], block_size: int, device: torch.device
+) -> DecodeRows | None:
+    if not decodes:
+        return None
+    lengths = [len(item.sequence) for item in decodes]
+    width = -(-max(lengths) // block_size)
+    blocks = [
+        block for item in decodes for block in (item.sequence.block_table[:width] + [0] * width)[:width]
+    ]
+    key_positions = torch.arange(width * block_size, device=device)
+    visible = key_positions < torch.tensor(lengths, device=device).unsqueeze(1)
+    mask = torch.zeros(visible.shape, device=device).masked_fill_(~visible, float("-inf"))
+    return DecodeRows(len(decodes), torch.tensor(blocks, device=device), mask[:, None, :])
+
+
+def _prefill_chunks(
+    output: SchedulerOutput, block_size: int, device: torch.device
+) -> tuple[PrefillChunk, ...]:
+    chunks = []
+    start = len(output.decodes)
+    for item in output.prefills:
+        end = start + item.num_tokens
+        num_before = item.sequence.num_computed
+        if num_before == 0:
+            chunks.append(PrefillChunk(start, end, None, None))
+        else:
+            num_blocks = -(-(num_before + item.num_tokens) // block_size)
+            blocks = torch.tensor(item.sequence.block_table[:num_blocks], device=device)
+            query_positions = torch.arange(num_before, num_before + item.num_tokens, device=device)
+            key_positions = torch.arange(num_blocks * block_size, device=device)
+            mask = key_positions <= query_positions.unsqueeze(1)
+            chunks.append(PrefillChunk(start, end, blocks, mask))
+        start = end
+    return tuple(chunks)

@@ -1,0 +1,48 @@
+"""Sizes and limits of one engine. Immutable after construction; no torch here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What one engine may use.
+
+    Lengths and budgets are in tokens. `max_prefill_tokens_while_decoding` bounds the prompt tokens that share a
+    step with running streams, so that a long prompt cannot stall them; without running streams a step takes
+    `max_num_batched_tokens`. Raises ValueError naming the field when a value cannot work.
+    """
+
+    device: str = "cpu"
+    dtype: str = "bfloat16"
+    max_num_seqs: int = 32
+    block_size: int = 32
+    num_blocks: int = 2048
+    max_num_batched_tokens: int = 512
+    max_prefill_tokens_while_decoding: int = 128
+    max_model_len: int = 4096
+    max_adapters: int = 8
+    max_lora_rank: int = 64
+    reuse_prefixes: bool = True
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_num_seqs", "block_size", "num_blocks", "max_num_batched_tokens", "max_model_len"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_prefill_tokens_while_decoding < 1:
+            raise ValueError(
+                "max_prefill_tokens_while_decoding must be at least 1, "
+                f"got {self.max_prefill_tokens_while_decoding}"
+            )
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least max_num_seqs "
+                f"({self.max_num_seqs}): each running sequence takes one token a step"
+            )
+        if self.max_adapters < 1:
+            raise ValueError(f"max_adapters must be at least 1, got {self.max_adapters}")
+        if self.max_model_len > self.num_blocks * self.block_size:
+            raise ValueError(
+                f"max_model_len ({self.max_model_len}) does not fit the cache of {self.num_blocks} blocks of "
+                f"{self.block_size} tokens; raise num_blocks or lower max_model_len"
+            )

@@ -1,0 +1,225 @@
+"""Requests in, increments of text out, one step at a time. Synchronous: `async_engine` gives it a thread."""
+
+import random
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from specialists.adapters.registry import LoadedAdapter
+from specialists.engine.config import EngineConfig
+from specialists.engine.detokenizer import IncrementalDetokenizer
+from specialists.engine.model_runner import ModelRunner
+from specialists.engine.output import FinishReason, RequestOutput
+from specialists.engine.sampling_params import SamplingParams
+from specialists.engine.scheduler import Scheduler
+from specialists.engine.scheduler_output import SchedulerOutput
+from specialists.engine.sequence import BASE_ADAPTER, Sequence
+from specialists.engine.stopping import StopChecker
+from specialists.tokenizer import ChatTokenizer
+
+
+class PromptTooLongError(ValueError):
+    """The prompt leaves no room for an answer. `num_tokens` were found, fewer than `limit` are possible."""
+
+    def __init__(self, num_tokens: int, limit: int) -> None:
+        super().__init__(
+            f"the prompt has {num_tokens} tokens; with at least one for the answer it must stay below {limit}"
+        )
+        self.num_tokens = num_tokens
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer, as `LLMEngine.generate` returns it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+
+
+@dataclass(slots=True)
+class _Request:
+    """One sequence with what turns its tokens into text."""
+
+    sequence: Sequence
+    detokenizer: IncrementalDetokenizer
+    stop: StopChecker
+
+
+class LLMEngine:
+    """Scheduler, model runner and text assembly over one base model. Used by one thread.
+
+    Every request that `add_request` accepts ends in exactly one output with a finish reason, unless `abort` took
+    it first, which ends it silently.
+    """
+
+    def __init__(self, model_folder: Path, config: EngineConfig) -> None:
+        if config.num_threads is not None:
+            torch.set_num_threads(config.num_threads)
+        self.config = config
+        self.tokenizer = ChatTokenizer.from_folder(model_folder)
+        self.runner = ModelRunner(model_folder, config)
+        self.scheduler = Scheduler(config)
+        self.max_model_len = min(config.max_model_len, self.runner.model.config.max_position)
+        self._requests: dict[str, _Request] = {}
+        self._adapters: dict[int, LoadedAdapter] = {}
+
+    @property
+    def has_unfinished(self) -> bool:
+        return self.scheduler.has_unfinished
+
+    def check_prompt(self, prompt_ids: SequenceOf[int]) -> None:
+        """Raises PromptTooLongError, or ValueError for an empty prompt or a token id out of range."""
+        if not prompt_ids:
+            raise ValueError("the prompt has no tokens, expected at least one")
+        if len(prompt_ids) >= self.max_model_len:
+            raise PromptTooLongError(len(prompt_ids), self.max_model_len)
+        vocab_size = self.runner.model.config.vocab_size
+        if min(prompt_ids) < 0 or max(prompt_ids) >= vocab_size:
+            raise ValueError(f"the prompt has a token id outside 0 to {vocab_size - 1}")
+
+    def add_request(
+        self,
+        request_id: str,
+        prompt_ids: SequenceOf[int],
+        params: SamplingParams,
+        adapter: LoadedAdapter | None = None,
+    ) -> None:
+        """Queue one request. Raises what `check_prompt` raises, and ValueError for an id in use."""
+        self.check_prompt(prompt_ids)
+        if request_id in self._requests:
+            raise ValueError(f"a request with the id {request_id!r} is already running")
+        if adapter is not None:
+            self._adapters[adapter.generation] = adapter
+        sequence = Sequence(
+            request_id=request_id,
+            token_ids=list(prompt_ids),
+            num_prompt=len(prompt_ids),
+            params=params,
+            seed=random.getrandbits(63) if params.seed is None else params.seed,
+            max_total=min(len(prompt_ids) + params.max_tokens, self.max_model_len),
+            adapter_id=BASE_ADAPTER if adapter is None else adapter.generation,
+        )
+        self._requests[request_id] = _Request(
+            sequence, IncrementalDetokenizer(self.tokenizer.backend), StopChecker(params.stop)
+        )
+        self.scheduler.add(sequence)
+
+    def abort(self, request_id: str) -> None:
+        """End a request without an output; unknown or finished ids are ignored."""
+        request = self._requests.pop(request_id, None)
+        if request is not None:
+            self.scheduler.finish(request.sequence)
+
+    def step(self) -> list[RequestOutput]:
+        """Run one step; an output for each request that has news.
+
+        When the step fails, the requests in it fail with the error and the others go on.
+        """
+        plan = self.scheduler.schedule()
+        if plan.is_empty:
+            return []
+        try:
+            for placement in plan.placements:
+                self.runner.place(placement.slot, self._adapters[placement.adapter_id].weights)
+            token_ids = self.runner.execute(plan)
+        except Exception as error:
+            return self._fail(plan, error)
+        completing = [item.sequence for item in plan.scheduled if item.completes]
+        self.scheduler.advance(plan)
+        return [
+            self._accept(sequence, token_id) for sequence, token_id in zip(completing, token_ids, strict=True)
+        ]
+
+    def generate(
+        self,
+        prompts: SequenceOf[SequenceOf[int]],
+        params: SamplingParams | SequenceOf[SamplingParams],
+        adapters: LoadedAdapter | SequenceOf[LoadedAdapter | None] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Answer all prompts, as many at a time as fit; `progress` hears how many are done.
+
+        Raises RuntimeError when the engine failed on one of them.
+        """
+        params = [params] * len(prompts) if isinstance(params, SamplingParams) else params
+        adapters = (
+            [adapters] * len(prompts) if adapters is None or isinstance(adapters, LoadedAdapter) else adapters
+        )
+        for index, (prompt, one, adapter) in enumerate(zip(prompts, params, adapters, strict=True)):
+            self.add_request(str(index), prompt, one, adapter)
+        texts: list[list[str]] = [[] for _ in prompts]
+        tokens: list[list[int]] = [[] for _ in prompts]
+        done: dict[int, Completion] = {}
+        while self.has_unfinished:
+            for output in self.step():
+                index = int(output.request_id)
+                texts[index].append(output.text)
+                tokens[index].extend(output.token_ids)
+                if output.finish_reason is FinishReason.FAILED:
+                    raise RuntimeError(f"prompt {index} failed: {output.error}")
+                if output.finish_reason is not None:
+                    done[index] = Completion(
+                        "".join(texts[index]), tuple(tokens[index]), output.finish_reason
+                    )
+                    if progress is not None:
+                        progress(len(done))
+        return [done[index] for index in range(len(prompts))]
+
+    def _accept(self, sequence: Sequence, token_id: int) -> RequestOutput:
+        """Take one sampled token: append it, make text of it, and end the sequence where it ends."""
+        request = self._requests[sequence.request_id]
+        params = sequence.params
+        sequence.append(token_id)
+        if token_id in self.tokenizer.eos_token_ids and not params.ignore_eos:
+            text, met_stop = request.stop.feed(request.detokenizer.flush())
+            return self._finish(
+                request, text if met_stop else text + request.stop.flush(), token_id, FinishReason.STOP
+            )
+        text, met_stop = request.stop.feed(request.detokenizer.feed(token_id))
+        if met_stop:
+            return self._finish(request, text, token_id, FinishReason.STOP)
+        if len(sequence) >= sequence.max_total:
+            rest, met_stop = request.stop.feed(request.detokenizer.flush())
+            rest = rest if met_stop else rest + request.stop.flush()
+            reason = FinishReason.STOP if met_stop else FinishReason.LENGTH
+            return self._finish(request, text + rest, token_id, reason)
+        return self._output(sequence, text, (token_id,), None)
+
+    def _finish(self, request: _Request, text: str, token_id: int, reason: FinishReason) -> RequestOutput:
+        self.scheduler.finish(request.sequence)
+        del self._requests[request.sequence.request_id]
+        return self._output(request.sequence, text, (token_id,), reason)
+
+    def _fail(self, plan: SchedulerOutput, error: Exception) -> list[RequestOutput]:
+        outputs = []
+        for item in plan.scheduled:
+            self.scheduler.finish(item.sequence)
+            del self._requests[item.sequence.request_id]
+            outputs.append(
+                self._output(item.sequence, "", (), FinishReason.FAILED, f"{type(error).__name__}: {error}")
+            )
+        return outputs
+
+    def _output(
+        self,
+        sequence: Sequence,
+        text: str,
+        token_ids: tuple[int, ...],
+        reason: FinishReason | None,
+        error: str | None = None,
+    ) -> RequestOutput:
+        return RequestOutput(
+            request_id=sequence.request_id,
+            text=text,
+            token_ids=token_ids,
+            finish_reason=reason,
+            num_prompt_tokens=sequence.num_prompt,
+            num_completion_tokens=sequence.num_completion,
+            num_cached_tokens=sequence.num_cached,
+            error=error,
+        )

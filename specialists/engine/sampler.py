@@ -1,0 +1,65 @@
+"""Choosing the next token of each row, from its own logits, settings and seed: its neighbours do not matter."""
+
+import random
+
+import torch
+from torch import Tensor
+
+from specialists.engine.sampling_params import SamplingParams
+from specialists.engine.sequence import Sequence
+
+# Enough for nearly every top-p: the sum of the largest probabilities is looked up here before all are sorted.
+_LIKELY_ENOUGH = 256
+
+
+def sample(logits: Tensor, sequences: list[Sequence]) -> list[int]:
+    """logits [num_rows, vocab_size], one sequence per row -> one token id per row."""
+    token_ids = greedy(logits)
+    for row, sequence in enumerate(sequences):
+        if not sequence.params.is_greedy:
+            # Counted from the position, so that a preempted sequence draws the same again.
+            draw = random.Random(f"{sequence.seed}:{len(sequence)}").random()
+            token_ids[row] = sample_row(logits[row], sequence.params, draw)
+    return token_ids
+
+
+def greedy(logits: Tensor) -> list[int]:
+    """The most likely token of each row [num_rows, vocab_size]; the lowest id among equals."""
+    if logits.device.type == "cpu":
+        # torch's argmax over bf16 rows is not vectorised: 9 ms for 16 rows of 152k where this takes 0.7.
+        return logits.float().numpy().argmax(axis=-1).tolist()  # type: ignore[no-any-return]
+    return torch.argmax(logits, dim=-1).tolist()
+
+
+def sample_row(logits: Tensor, params: SamplingParams, draw: float) -> int:
+    """One token from logits [vocab_size] by inverting the distribution at `draw`, a number from 0 to below 1."""
+    scaled = logits.float() / max(params.temperature, 1e-5)
+    if params.top_k == 0 and params.top_p == 1.0:
+        return _invert(torch.softmax(scaled, dim=-1), draw)
+    probabilities, token_ids = _most_likely(scaled, params)
+    return int(token_ids[_invert(probabilities, draw)])
+
+
+def _most_likely(scaled: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """The tokens that top-k and then top-p keep, with their probabilities renormalised, most likely first."""
+    vocab_size = scaled.shape[-1]
+    count = min(params.top_k or vocab_size, vocab_size)
+    log_total = torch.logsumexp(scaled, dim=-1)
+    if params.top_k == 0:
+        values, token_ids = torch.topk(scaled, min(_LIKELY_ENOUGH, vocab_size))
+        if (values - log_total).exp().sum() < params.top_p:
+            values, token_ids = torch.sort(scaled, descending=True)
+        probabilities = (values - log_total).exp()
+    else:
+        values, token_ids = torch.topk(scaled, count)
+        probabilities = torch.softmax(values, dim=-1)
+    # A token stays while the ones before it have not reached top_p; the first always stays.
+    before = probabilities.cumsum(-1) - probabilities
+    kept = probabilities.masked_fill(before >= params.top_p, 0.0)
+    return kept / kept.sum(), token_ids
+
+
+def _invert(probabilities: Tensor, draw: float) -> int:
+    cumulative = probabilities.double().cumsum(-1)
+    index = torch.searchsorted(cumulative, cumulative[-1] * draw, right=True)
+    return int(index.clamp(max=len(probabilities) - 1))
