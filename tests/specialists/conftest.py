@@ -26,6 +26,8 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> MakeAdapter:
         rank: int = 4,
         seed: int = 0,
         targets: list[str] | None = None,
+        std: float = 0.3,
+        dtype: str = "float32",
         **lora: object,
     ) -> Path:
         import torch
@@ -33,14 +35,14 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> MakeAdapter:
         from transformers import AutoModelForCausalLM
 
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
         config = LoraConfig(
             r=rank, target_modules=targets or ALL_TARGETS, lora_alpha=lora.pop("lora_alpha", 2 * rank), **lora
         )
-        peft_model = get_peft_model(model, config)
+        peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
         for parameter_name, parameter in peft_model.named_parameters():
             if "lora_" in parameter_name:
-                torch.nn.init.normal_(parameter, std=0.3)
+                torch.nn.init.normal_(parameter, std=std)
         folder = tmp_path_factory.mktemp("adapters") / name
         peft_model.save_pretrained(folder)
         return folder

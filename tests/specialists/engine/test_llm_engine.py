@@ -136,14 +136,12 @@ def test_a_reloaded_adapter_sees_nothing_of_the_old_one(
 
     from specialists.engine.qwen_config import read_qwen_config
 
-    answers = []
     registries = [AdapterRegistry(read_qwen_config(tiny_qwen2), dtype=torch.float32) for _ in range(2)]
     old = registries[0].load(make_adapter(tiny_qwen2, "poet", seed=1))
     registries[1].load(make_adapter(tiny_qwen2, "other", seed=5))
     new = registries[1].load(make_adapter(tiny_qwen2, "poet", seed=2))
     assert (old.name, old.generation) != (new.name, new.generation)
-    for adapter in (old, new, old):
-        answers.append(tiny_engine.generate([PROMPT], GREEDY, adapter)[0])
+    answers = [tiny_engine.generate([PROMPT], GREEDY, adapter)[0] for adapter in (old, new, old)]
     assert answers[0] == answers[2] != answers[1]
     (fresh,) = LLMEngine(tiny_qwen2, tiny_engine.config).generate([PROMPT], GREEDY, new)
     assert answers[1] == fresh

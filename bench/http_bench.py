@@ -1,0 +1,113 @@
+"""Throughput over HTTP: 16 clients stream from a real `polymath serve`, against the same work given to the engine directly.
+
+The server runs as its own process on a free port, with the bench's adapters in its adapter folder.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+NUM_CLIENTS = 16
+NUM_TOKENS = 64
+READY_SECONDS = 120
+
+
+@contextmanager
+def running_server(adapter_folder: Path, catalog: Path) -> Iterator[str]:
+    """Start `polymath serve`, yield its URL once it is ready, stop it. Raises RuntimeError if it does not start."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "POLYMATH_ADAPTER_FOLDER": str(adapter_folder),
+        "POLYMATH_CATALOG": str(catalog),
+        "POLYMATH_LOG_LEVEL": "warning",
+    }
+    command = [sys.executable, "-m", "server", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(
+                f"polymath serve ended with exit code {process.returncode} before it was ready"
+            )
+        try:
+            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError(f"polymath serve was not ready after {READY_SECONDS} s")
+
+
+async def measure_streams(url: str, models: list[str]) -> dict[str, float | int]:
+    """All clients start together, client i with model i modulo their number; tokens a second over all of them."""
+    limits = httpx.Limits(max_connections=NUM_CLIENTS)
+    async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as client:
+        await _stream(client, models[0], 999, 4)
+        for model in models:
+            await _stream(client, model, 998, 2)
+        start = time.perf_counter()
+        results = await asyncio.gather(
+            *(_stream(client, models[i % len(models)], i, NUM_TOKENS) for i in range(NUM_CLIENTS))
+        )
+        seconds = time.perf_counter() - start
+    num_tokens = sum(count for count, _ in results)
+    return {
+        "clients": NUM_CLIENTS,
+        "adapters": len([model for model in models if model != "base"]),
+        "tokens": num_tokens,
+        "seconds": round(seconds, 2),
+        "tokens_per_second": round(num_tokens / seconds, 1),
+        "median_ttft_ms": round(1000 * statistics.median(first for _, first in results), 1),
+    }
+
+
+async def _stream(client: httpx.AsyncClient, model: str, number: int, num_tokens: int) -> tuple[int, float]:
+    """One streaming request; returns its completion tokens and seconds to its first text."""
+    body = {
+        "model": model,
+        "messages": [
+            {"role": "user", "content": f"Question {number}: tell me something about the number {number}."}
+        ],
+        "max_tokens": num_tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    start = time.perf_counter()
+    first_text = 0.0
+    completion_tokens = 0
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        response.raise_for_status()
+        async for line in response.aiter_lines():
+            if not line.startswith("data: ") or line == "data: [DONE]":
+                continue
+            chunk = json.loads(line.removeprefix("data: "))
+            if not first_text and chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
+                first_text = time.perf_counter() - start
+            if chunk.get("usage"):
+                completion_tokens = chunk["usage"]["completion_tokens"]
+    assert completion_tokens == num_tokens, f"{model} sent {completion_tokens} tokens, expected {num_tokens}"
+    return completion_tokens, first_text

@@ -1,0 +1,137 @@
+"""Prompts, extraction and assembly; the programs run in the real sandbox."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specialists.evaluation.code_exec import MBPP, HumanEval, Problem, assemble, extract_code, is_well_formed
+from specialists.evaluation.task import TaskDataError
+
+ADD = "def add(a, b):\n    return a + b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ADD,
+        f"```python\n{ADD}\n```",
+        f"Sure!\n\n```python\n{ADD}\n```\nIt adds.",
+        f"```\n{ADD}\n```",
+        f"```py\n{ADD}\n```",
+        f"```python\n{ADD}",  # cut off before the fence was closed
+        f"```bash\npip install x\n```\n```python\n{ADD}\n```",
+        f"```python\nprint(1)\n```\n```python\n{ADD}\n```\n```python\nadd(1, 2)\n```",
+    ],
+)
+def test_the_program_is_found(text: str) -> None:
+    assert extract_code(text, "add") == ADD
+
+
+def test_without_the_function_the_first_block_is_taken() -> None:
+    assert extract_code("```python\nx = 1\n```\n```python\ny = 2\n```", "add") == "x = 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"```python\n{ADD}\n```", True),
+        (f"Words.\n```python\n{ADD}\n```\nWords.", True),
+        (f"```python\n{ADD}", False),
+        (f"```\n{ADD}\n```", False),
+        (ADD, False),
+        ("```python\ndef other(): pass\n```", False),
+        ("```python\ndef add(a, b:\n```", False),
+    ],
+)
+def test_the_asked_form(text: str, expected: bool) -> None:
+    assert is_well_formed(text, "add") is expected
+
+
+STUB = 'def add(a, b):\n    """Add."""\n'
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ADD,
+        "    return a + b",
+        "return a + b",
+        "if a:\n    return a + b\nreturn b",
+        "import math\n\ndef add(a, b):\n    return math.fsum([a, b])",
+    ],
+)
+def test_whole_functions_and_bare_bodies_become_programs(code: str) -> None:
+    problem = Problem("p", STUB, "add", "assert add(1, 2) == 3", "import os", STUB)
+    exec(assemble(problem, code), {})
+
+
+def humaneval_row() -> dict[str, Any]:
+    return {
+        "task_id": "HumanEval/0",
+        "prompt": "import math\n\ndef helper(x):\n    return x\n\n" + STUB,
+        "entry_point": "add",
+        "test": "def check(candidate):\n    assert candidate(1, 2) == helper(3)\n",
+    }
+
+
+def mbpp_row() -> dict[str, Any]:
+    return {
+        "text": "Write a function to add.",
+        "code": "class Pair: pass\r\ndef add(a, b): return a + b",
+        "task_id": 7,
+        "test_setup_code": "import math",
+        "test_list": ["assert math.fabs(add(1, 2)) == 3", "assert add(2, 2) == 4"],
+        "challenge_test_list": ["assert add(-1, 1) == 0"],
+    }
+
+
+def write_data(data: Path) -> None:
+    (data / "humaneval").mkdir(parents=True)
+    (data / "mbpp").mkdir()
+    with gzip.open(data / "humaneval/HumanEval.jsonl.gz", "wt") as file:
+        file.write(json.dumps(humaneval_row()))
+    (data / "mbpp/val_511_600.jsonl").write_text(json.dumps(mbpp_row()))
+
+
+def test_humaneval(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    task = HumanEval()
+    (item,) = task.load(tmp_path)
+    assert (item.id, item.entry_point) == ("HumanEval/0", "add")
+    assert "def helper" in item.preamble
+    assert STUB.strip() in task.prompt(item)[0]["content"]
+    right = task.grade(item, f"```python\n{ADD}\n```")
+    assert (right.correct, right.well_formed) == (True, True)
+    wrong = task.grade(item, "```python\ndef add(a, b):\n    return a - b\n```")
+    assert (wrong.correct, wrong.well_formed) == (False, True)
+    assert "AssertionError" in wrong.detail
+    assert task.rewrite(item, f"Here:\n```python\n{ADD}\n```\nDone.") == f"```python\n{ADD}\n```"
+    assert task.rewrite(item, "    return a + b") is None
+    assert task.reference(item) == ""
+    with pytest.raises(TaskDataError, match="only a 'test' split"):
+        HumanEval("train").load(tmp_path)
+
+
+def test_mbpp(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    task = MBPP("val")
+    (item,) = task.load(tmp_path)
+    assert (item.id, item.entry_point) == ("mbpp/val/7", "add")
+    content = task.prompt(item)[0]["content"]
+    assert "assert add(2, 2) == 4" in content
+    assert "import math" not in content
+    assert task.grade(item, ADD).correct
+    assert not task.grade(item, "def add(a, b): return abs(a) + b").correct  # the challenge test sees it
+    assert not task.grade(item, "I cannot do that.").correct
+
+
+def test_damaged_rows_name_the_file(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    (tmp_path / "mbpp/val_511_600.jsonl").write_text('{"text": "no tests"}')
+    with pytest.raises(TaskDataError, match=r"val_511_600\.jsonl"):
+        MBPP("val").load(tmp_path)
+    with pytest.raises(TaskDataError, match=r"train_601_974\.jsonl"):
+        MBPP("train").load(tmp_path)
