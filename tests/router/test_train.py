@@ -1,0 +1,99 @@
+"""Training, end to end on a tiny encoder and made-up sources: learns, calibrates, saves what the Delegator loads."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from router.dataset import DatasetConfig
+from router.delegator import Delegator
+from router.evaluate import evaluate_router
+from router.intents import INTENTS
+from router.item import Item, Role, Source
+from router.rendering import Layout
+from router.train import TrainConfig, train_router
+
+LETTERS = dict(zip(INTENTS, "bdefghj", strict=True))
+
+
+def _items(letter: str, offset: int, data: Path) -> Iterator[Item]:
+    for n in range(40):
+        yield Item(text=f"{letter} {letter} {offset + n} {letter}")
+
+
+@pytest.fixture(scope="module")
+def sources() -> Sequence[Source]:
+    return [
+        Source(
+            name=f"{intent}_{role}",
+            public_name="made up",
+            intent=intent,
+            role=role,
+            load=partial(_items, letter, 1000 * number),
+        )
+        for number, role in enumerate(Role)
+        for intent, letter in LETTERS.items()
+    ]
+
+
+CONFIG = TrainConfig(
+    dataset=DatasetConfig(
+        per_intent=40, per_source=10, noise=0.0, second_turn=0.0, layout=Layout(wrapping=0.0)
+    ),
+    epochs=6,
+    max_tokens=24,
+    targets="query|value|dense",
+    rank=2,
+    lora_rate=1e-2,
+    head_rate=5e-2,
+    bfloat16=False,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, sources: Sequence[Source]) -> Path:
+    out = tmp_path_factory.mktemp("trained")
+    steps: list[tuple[int, int]] = []
+    train_router(
+        Path(), tiny_encoder, out, CONFIG, lambda step, total, loss: steps.append((step, total)), sources
+    )
+    assert [step for step, _ in steps] == list(range(1, steps[0][1] + 1))
+    return out
+
+
+def test_the_trained_part_is_learned_and_loadable(trained: Path, tiny_encoder: Path):
+    delegator = Delegator.from_folder(tiny_encoder, trained)
+    assert all(
+        delegator.route_text(f"{letter} {letter} 77").intent == intent for intent, letter in LETTERS.items()
+    )
+
+
+def test_the_report_says_what_was_done(trained: Path):
+    report = json.loads((trained / "report.json").read_text())
+    assert report["config"]["rank"] == 2
+    assert report["held_out"]["accuracy"] > 0.9
+    assert report["held_out"]["prompts"] == 70
+    assert set(report["sources"]) == {f"{intent}_{role}" for intent in INTENTS for role in Role}
+    metadata = json.loads((trained / "router.json").read_text())
+    assert metadata["measured"]["accuracy"] == report["held_out"]["accuracy"]
+    assert metadata["temperature"] == report["temperature"]
+
+
+def test_the_same_seed_gives_the_same_weights(
+    trained: Path, tmp_path: Path, tiny_encoder: Path, sources: Sequence[Source]
+):
+    train_router(Path(), tiny_encoder, tmp_path, CONFIG, sources=sources)
+    assert (tmp_path / "router.safetensors").read_bytes() == (trained / "router.safetensors").read_bytes()
+
+
+def test_evaluation_measures_it_beside_its_baselines(
+    trained: Path, tiny_encoder: Path, sources: Sequence[Source]
+):
+    report = evaluate_router(Path(), tiny_encoder, trained, CONFIG.dataset, sources=sources)
+    assert report["held_out"]["accuracy"] > 0.9
+    assert report["baselines"]["majority"]["accuracy"] == pytest.approx(1 / len(INTENTS))
+    assert set(report["baselines"]) == {"majority", "keyword", "frozen_probe"}
+    assert all(entry["p50"] > 0 for entry in report["latency_ms"].values())
+    assert all(0 <= accuracy <= 1 for accuracy in report["perturbed_accuracy"].values())
