@@ -1,1 +1,1 @@
-"""The HTTP face: settings, the OpenAI-compatible API, the command line, and the mapping from intent to specialist."""
+"""The HTTP face: settings, the OpenAI-compatible API, the command line, and who serves which intent."""

@@ -1,0 +1,164 @@
+"""From a request's `model` and messages to the specialist that answers.
+
+Decides which adapter serves a request, and holds it for exactly as long as the request lives. The delegator
+decides the intent; which specialist serves an intent is what the loaded manifests say. An unknown name is
+an error, never the base.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from router.decision import RoutingDecision, RoutingReason
+from router.intents import GENERAL
+from server.errors import ModelNotFoundError
+from specialists.manifest import SpecialistManifest
+
+AUTO = "auto"
+BASE = "base"
+NO_INTENT = "none"  # of a specialist that declares none and was asked for by name
+BASE_GENERATION = 0
+
+Messages: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+class Specialist(Protocol):
+    """What dispatching needs to know of an adapter; `LoadedAdapter` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def manifest(self) -> SpecialistManifest: ...
+
+
+SpecialistT = TypeVar("SpecialistT", bound=Specialist)
+
+
+class Registry(Protocol[SpecialistT]):
+    """Specialists by name; `get` and `acquire` raise KeyError for a name that is not loaded."""
+
+    def names(self) -> Collection[str]: ...
+    def get(self, name: str, /) -> SpecialistT: ...
+    def acquire(self, name: str, /) -> SpecialistT: ...
+    def release(self, specialist: SpecialistT, /) -> None: ...
+
+
+class Delegator(Protocol):
+    """Who reads the messages; `router.delegator.Delegator` is one."""
+
+    def route(self, messages: Messages, /) -> RoutingDecision: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Generic[SpecialistT]):
+    """Who answers (None: the base) and how that came about."""
+
+    adapter: SpecialistT | None
+    decision: RoutingDecision
+
+    @property
+    def specialist(self) -> str:
+        return BASE if self.adapter is None else self.adapter.name
+
+    @property
+    def generation(self) -> int:
+        return BASE_GENERATION if self.adapter is None else self.adapter.generation
+
+
+class Dispatcher(Generic[SpecialistT]):
+    """Resolves requests to specialists, and counts them in and out of the registry.
+
+    `executor` is where the delegator reads; `close` ends it.
+    """
+
+    def __init__(
+        self,
+        delegator: Delegator,
+        registry: Registry[SpecialistT],
+        base_names: Collection[str] = (),
+        executor: Executor | None = None,
+    ) -> None:
+        self._delegator = delegator
+        self._registry = registry
+        self._base_names = frozenset({BASE, *base_names})
+        self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="delegator")
+
+    async def resolve(self, model: str, messages: Messages) -> Route[SpecialistT]:
+        """Say who would answer, without holding it. Raises ModelNotFoundError."""
+        return self._settle(model, await self._decide(model, messages), self._registry.get)
+
+    @asynccontextmanager
+    async def admit(self, model: str, messages: Messages) -> AsyncIterator[Route[SpecialistT]]:
+        """Resolve, and hold the specialist until the block is left, however it is left."""
+        decision = await self._decide(model, messages)
+        # No await between taking the adapter and the try, so a cancellation cannot fall in between.
+        route = self._settle(model, decision, self._registry.acquire)
+        try:
+            yield route
+        finally:
+            if route.adapter is not None:
+                self._registry.release(route.adapter)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _decide(self, model: str, messages: Messages) -> RoutingDecision | None:
+        """Ask the delegator, off the event loop; None when the client named the model."""
+        if model != AUTO:
+            return None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._delegator.route, messages)
+
+    def _settle(
+        self, model: str, decision: RoutingDecision | None, take: Callable[[str], SpecialistT]
+    ) -> Route[SpecialistT]:
+        if decision is None:
+            return self._settle_requested(model, take)
+        if not decision.accepted or decision.intent == GENERAL:
+            return Route(adapter=None, decision=decision)
+        name = self._serving(decision.intent)
+        try:
+            adapter = None if name is None else take(name)
+        except KeyError:
+            adapter = None  # unloaded since we looked
+        if adapter is None:
+            decision = replace(decision, reason=RoutingReason.NO_SPECIALIST)
+        return Route(adapter=adapter, decision=decision)
+
+    def _settle_requested(self, model: str, take: Callable[[str], SpecialistT]) -> Route[SpecialistT]:
+        if model in self._base_names:
+            return Route(adapter=None, decision=_requested(GENERAL))
+        try:
+            adapter = take(model)
+        except KeyError:
+            raise ModelNotFoundError(model) from None
+        return Route(adapter=adapter, decision=_requested(adapter.manifest.intent or NO_INTENT))
+
+    def _serving(self, intent: str) -> str | None:
+        """The specialist of an intent; of several, the first by name, so that the choice is stable."""
+        for name in sorted(self._registry.names()):
+            try:
+                manifest = self._registry.get(name).manifest
+            except KeyError:
+                continue  # unloaded since we listed it
+            if manifest.intent == intent:
+                return name
+        return None
+
+
+def _requested(intent: str) -> RoutingDecision:
+    """The decision of a client that chose by itself: certain, and nothing was classified."""
+    return RoutingDecision(
+        intent=intent,
+        confidence=1.0,
+        accepted=True,
+        reason=RoutingReason.REQUESTED,
+        scores={},
+        threshold=0.0,
+        route_ms=0.0,
+    )

@@ -1,0 +1,105 @@
+"""From settings to services, on tiny real parts."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from router.decision import RoutingReason
+from server.errors import is_for_people
+from server.loading import base_model_id, load_services, one_core_thread
+from server.settings import CATALOG, Settings, SettingsError
+from tests.server.tiny import tiny_settings, write_adapter
+
+MESSAGES = [{"role": "user", "content": "what is the sum"}]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_qwen2: Path) -> Settings:
+    return tiny_settings(tmp_path, tiny_qwen2, router_threshold=0.0)
+
+
+async def test_everything_is_loaded(settings: Settings):
+    services = load_services(settings)
+    try:
+        assert services.registry.names() == ["code", "loner", "math"]
+        assert services.refused == {}
+        assert services.base_id == "qwen2"
+        route = await services.dispatcher.resolve("auto", MESSAGES)
+        assert route.decision.reason in (RoutingReason.CONFIDENT, RoutingReason.NO_SPECIALIST)
+    finally:
+        services.close()
+
+
+def test_a_damaged_specialist_is_left_out_and_the_others_serve(settings: Settings, tmp_path: Path):
+    (settings.catalog / "math" / "adapter_model.safetensors").write_bytes(b"damaged")
+    (settings.catalog / "code" / "manifest.json").write_text('{"name": "code", "intend": "code"}')
+    (settings.catalog / ".hidden").mkdir()
+    services = load_services(settings.model_copy(update={"adapter_folder": tmp_path / "absent"}))
+    services.close()
+    assert services.registry.names() == ["loner"]
+    assert set(services.refused) == {"math", "code", "absent"}
+    assert "adapter_model.safetensors" in services.refused["math"]
+    assert "intend" in services.refused["code"]
+    assert str(tmp_path / "absent") in services.refused["absent"]
+
+
+def test_one_more_folder(settings: Settings, tmp_path: Path, tiny_qwen2: Path):
+    more = tmp_path / "more"
+    write_adapter(more / "poetry", tiny_qwen2, intent="poetry", seed=9)
+    write_adapter(more / "math", tiny_qwen2, intent="math", seed=9)
+    services = load_services(settings.model_copy(update={"adapter_folder": more}))
+    services.close()
+    assert services.registry.names() == ["code", "loner", "math", "poetry"]
+    assert "already loaded" in services.refused["math"]
+
+
+def test_what_ends_a_start_is_a_sentence_for_people(settings: Settings, tmp_path: Path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(Path(settings.base), damaged)
+    (damaged / "config.json").write_text("{}")
+    for changes in (
+        {"base": str(tmp_path / "absent")},
+        {"base": str(damaged)},
+        {"encoder": str(tmp_path / "absent")},
+        {"router_weights": tmp_path / "absent"},
+        {"num_blocks": 1},
+    ):
+        with pytest.raises(Exception) as caught:
+            load_services(settings.model_copy(update=changes))
+        assert is_for_people(caught.value), (changes, caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_cuda_where_there_is_none(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SettingsError, match="no CUDA device"):
+        load_services(settings.model_copy(update={"device": "cuda"}))
+
+
+def test_one_thread_computes_on_one_core_and_the_others_keep_theirs():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen: list[int] = []
+    try:
+        with one_core_thread("test") as executor:
+            assert executor.submit(torch.get_num_threads).result() == 1
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert (torch.get_num_threads(), seen) == (2, [2])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_base_is_never_called_by_its_path(tmp_path: Path):
+    assert base_model_id("default", tmp_path) == "Qwen2.5-Coder-0.5B-Instruct"
+    assert base_model_id("Qwen/Qwen3-0.6B", tmp_path) == "Qwen/Qwen3-0.6B"
+    assert base_model_id(str(tmp_path), tmp_path) == tmp_path.name
+
+
+def test_the_catalog_is_in_the_package():
+    assert CATALOG.is_dir()
