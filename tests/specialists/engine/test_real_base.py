@@ -40,7 +40,8 @@ def engine(base_folder: Path) -> LLMEngine:
 @pytest.fixture(scope="module")
 def adapter_folders(base_folder: Path, make_adapter: MakeAdapter) -> list[Path]:
     return [
-        make_adapter(base_folder, f"real{seed}", rank=8, seed=seed, std=0.02, dtype="bfloat16") for seed in (1, 2)
+        make_adapter(base_folder, f"real{seed}", rank=8, seed=seed, std=0.02, dtype="bfloat16")
+        for seed in (1, 2)
     ]
 
 
@@ -129,7 +130,9 @@ def test_float32_says_token_for_token_what_peft_says(
     registry = AdapterRegistry(read_qwen_config(base_folder), dtype=torch.float32)
     adapters = [None, *(registry.load(folder) for folder in adapter_folders)]
     prompts = [engine.tokenizer.encode_chat([{"role": "user", "content": text}]) for text in QUESTIONS[:3]]
-    answers = engine.generate(prompts, SamplingParams(temperature=0, max_tokens=12, ignore_eos=True), adapters)
+    answers = engine.generate(
+        prompts, SamplingParams(temperature=0, max_tokens=12, ignore_eos=True), adapters
+    )
     del engine
     reference.float()
     try:
@@ -155,7 +158,11 @@ def test_batched_agrees_with_single_and_chunked_with_whole(engine: LLMEngine, ba
     chunked = LLMEngine(
         base_folder,
         EngineConfig(
-            max_model_len=1024, num_blocks=512, max_num_batched_tokens=16, max_num_seqs=16, reuse_prefixes=False
+            max_model_len=1024,
+            num_blocks=512,
+            max_num_batched_tokens=16,
+            max_num_seqs=16,
+            reuse_prefixes=False,
         ),
     ).generate(prompts, params)
     alone = [engine.generate([prompt], params)[0] for prompt in prompts]

@@ -1,0 +1,24 @@
+"""How far a measured mean can be trusted: percentile bootstrap over the items of a task."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+NUM_RESAMPLES = 10_000
+_BATCH = 250
+
+
+def bootstrap_interval(scores: Sequence[float], seed: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of the mean of `scores` (one per item). Raises ValueError when there are none."""
+    if not scores:
+        raise ValueError("a bootstrap needs at least one score")
+    values = np.asarray(scores, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    # In batches: all resamples at once would take num_items * 80 kB.
+    batches = [
+        values[generator.integers(0, len(values), (_BATCH, len(values)))].mean(axis=1)
+        for _ in range(NUM_RESAMPLES // _BATCH)
+    ]
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(np.concatenate(batches), [tail, 1.0 - tail])
+    return float(low), float(high)

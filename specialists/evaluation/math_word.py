@@ -1,0 +1,146 @@
+r"""GSM8K word problems: the number in an answer, compared by value.
+
+Correctness is flexible: the number after the last `####`, else in the last `\boxed{}`, else after the last
+"answer is", else the last number of the text. Form is strict: the last line is `#### <number>` and nothing
+else. The prompt is the same for base and specialist. Rows: `gsm8k/` (public name: openai/gsm8k, "main").
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from specialists.evaluation.task import Grade, Message, Split, TaskDataError, read_rows
+
+INSTRUCTION = (
+    'Reason step by step, and end with a line of the form "#### <answer>", the answer being a number.'
+)
+
+_FILES: dict[Split, str] = {"train": "gsm8k/train.jsonl.gz", "test": "gsm8k/test_first660.jsonl"}
+
+# A sign belongs to the number only where no operand stands before it: "5-3" and "5 - 3" hold 5 and 3,
+# "= -3" holds -3.
+_SIGN = r"(?:(?<![\w)\].%])-(?=[$€£\d.\\]))?"
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_PLAIN = rf"(?:{_DIGITS})"
+_NUMBER = re.compile(
+    rf"(?P<sign>{_SIGN})[$€£]?\s?"
+    rf"(?:\\d?frac\{{(?P<latex_top>{_PLAIN})\}}\{{(?P<latex_bottom>{_PLAIN})\}}"
+    rf"|(?:(?P<whole>\d+)\s(?=\d+/\d))?(?P<top>{_PLAIN})(?:\s?/\s?(?P<bottom>{_PLAIN})(?![\d/]))?)"
+)
+_MARKED = re.compile(r"####\s*(.+)")
+_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_ANSWER_IS = re.compile(r"answer\s*(?:is|:|=)\s*:?\s*([^\n]+)", re.IGNORECASE)
+_CALCULATOR = re.compile(r"<<.*?>>")  # the data's own notes for a calculator, inside its solutions
+_FORM = re.compile(r"####\s-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+
+
+def find_numbers(text: str) -> list[Fraction]:
+    """All numbers of a text in order: `1,234.5`, `$5`, `-3`, `1/2`, `1 1/2`, `\\frac{1}{2}`; no units."""
+    text = text.replace("\u2212", "-").replace("\\$", "$").replace("\\%", "%").replace("{,}", ",")
+    numbers = (_value(match) for match in _NUMBER.finditer(text))
+    return [number for number in numbers if number is not None]
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    top = _fraction(match["latex_top"] or match["top"])
+    bottom = _fraction(match["latex_bottom"] or match["bottom"] or "1")
+    if bottom == 0:
+        return None
+    value = int(match["whole"] or 0) + top / bottom
+    return -value if "-" in match["sign"] else value
+
+
+def _fraction(digits: str) -> Fraction:
+    return Fraction(digits.replace(",", ""))
+
+
+def extract_answer(text: str) -> Fraction | None:
+    """The number an answer states, by the preference in the module docstring; None when it holds none."""
+    for pattern in (_MARKED, _BOXED, _ANSWER_IS):
+        for stated in reversed(pattern.findall(text)):
+            numbers = find_numbers(_after_equals(stated))
+            if numbers:
+                # A value, and then perhaps words ("18 dollars for 2 days"): the first number is the value.
+                return numbers[0]
+    numbers = find_numbers(text)
+    return numbers[-1] if numbers else None
+
+
+def _after_equals(stated: str) -> str:
+    """`#### 3 * 6 = 18` states 18: what counts is right of the last equals sign."""
+    return stated.rsplit("=", 1)[-1]
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether the last line is `#### <number>`, without currency, unit or anything else."""
+    lines = text.rstrip().splitlines()
+    return bool(lines) and _FORM.fullmatch(lines[-1].strip()) is not None
+
+
+def format_number(value: Fraction) -> str:
+    """`18`, `2.5`, and an exact fraction only where no short decimal exists (`1/3`)."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    decimal = f"{float(value):.6f}".rstrip("0")
+    return decimal if Fraction(decimal) == value else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class WordProblem:
+    """One problem: the question, the reference solution in words, and the reference number."""
+
+    id: str
+    question: str
+    solution: str
+    answer: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class GSM8K:
+    """Grade-school word problems; `train` is for sampling and training, `test` for measuring only."""
+
+    split: Split = "test"
+    name: str = "gsm8k"
+    max_new_tokens: int = 512
+
+    def load(self, data: Path) -> list[WordProblem]:
+        if self.split not in _FILES:
+            raise TaskDataError(f"gsm8k has no {self.split!r} split, only {sorted(_FILES)}")
+        path = data / _FILES[self.split]
+        return [self._item(path, index, row) for index, row in enumerate(read_rows(path))]
+
+    def _item(self, path: Path, index: int, row: dict[str, str]) -> WordProblem:
+        try:
+            solution, marked = row["answer"].rsplit("####", 1)
+            answer = find_numbers(marked)[-1]
+            question = row["question"]
+        except (KeyError, ValueError, IndexError) as error:
+            raise TaskDataError(f"{path}, row {index}: no question, or no answer after ####") from error
+        return WordProblem(f"gsm8k/{self.split}/{index}", question, solution.strip(), answer)
+
+    def prompt(self, item: WordProblem) -> list[Message]:
+        return [{"role": "user", "content": f"{item.question}\n\n{INSTRUCTION}"}]
+
+    def grade(self, item: WordProblem, text: str) -> Grade:
+        answer = extract_answer(text)
+        return Grade(
+            correct=answer == item.answer,
+            well_formed=is_well_formed(text),
+            extracted=None if answer is None else format_number(answer),
+        )
+
+    def reference(self, item: WordProblem) -> str:
+        return _CALCULATOR.sub("", item.solution)
+
+    def rewrite(self, item: WordProblem, text: str) -> str | None:
+        return end_with_answer(text, item.answer)
+
+
+def end_with_answer(text: str, answer: Fraction) -> str | None:
+    """The solution with its ending replaced by the line `#### <answer>`; None when no reasoning is left."""
+    body = _MARKED.split(text, maxsplit=1)[0].rstrip()
+    body = re.sub(r"\n+\W*(?:final\s+)?answer\W*$", "", body, flags=re.IGNORECASE).rstrip()
+    if not find_numbers(body):
+        return None
+    return f"{body}\n#### {format_number(answer)}"

@@ -1,0 +1,119 @@
+"""Several prompt groups in one row of tokens, none of which sees another.
+
+A pack is one row without padding. Each answer attends to its own prompt and to itself; a prompt that several
+answers share is computed once, and its positions are those each answer would have alone. So a pack gives
+every answer the same loss and gradient as a batch of its own. Plain Python: tensors are made in
+`attention.py` and `losses.py`.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from specialists.training.data import PromptGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Queries at `start:end` attend to all of `prefix_start:prefix_end` and causally to themselves."""
+
+    start: int
+    end: int
+    prefix_start: int
+    prefix_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """One row of tokens with its attention plan and its loss.
+
+    `token_ids`, `position_ids`: one per token. `loss_positions[i]` is the place whose output predicts
+    `targets[i]`; the last token of a shared prompt occurs once for each of its answers.
+    """
+
+    token_ids: tuple[int, ...]
+    position_ids: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    loss_positions: tuple[int, ...]
+    targets: tuple[int, ...]
+    num_unshared_tokens: int
+
+
+def build_pack(groups: Sequence[PromptGroup]) -> Pack:
+    """Lay groups out one after the other: prompt, answer, answer, prompt, answer, ..."""
+    token_ids: list[int] = []
+    position_ids: list[int] = []
+    segments: list[Segment] = []
+    loss_positions: list[int] = []
+    targets: list[int] = []
+    for group in groups:
+        prompt_start, prompt_end = len(token_ids), len(token_ids) + len(group.prompt_ids)
+        for index, answer in enumerate(group.answers):
+            # The first answer stands directly behind the prompt: both are one causal segment.
+            start = prompt_start if index == 0 else len(token_ids)
+            token_ids += [*group.prompt_ids, *answer] if index == 0 else answer
+            end = len(token_ids)
+            answer_start = end - len(answer)
+            segments.append(Segment(start, end, prompt_start, prompt_start if index == 0 else prompt_end))
+            first_position = 0 if index == 0 else len(group.prompt_ids)
+            position_ids += range(first_position, first_position + end - start)
+            loss_positions += [prompt_end - 1, *range(answer_start, end - 1)]
+            targets += answer
+    return Pack(
+        tuple(token_ids),
+        tuple(position_ids),
+        tuple(segments),
+        tuple(loss_positions),
+        tuple(targets),
+        sum(group.num_unshared_tokens for group in groups),
+    )
+
+
+def split_group(group: PromptGroup, max_tokens: int) -> Iterator[PromptGroup]:
+    """The group in parts that fit a pack each. Needs every single answer to fit with its prompt."""
+    answers: list[tuple[int, ...]] = []
+    size = len(group.prompt_ids)
+    for answer in group.answers:
+        if answers and size + len(answer) > max_tokens:
+            yield PromptGroup(group.prompt_ids, tuple(answers))
+            answers, size = [], len(group.prompt_ids)
+        answers.append(answer)
+        size += len(answer)
+    yield PromptGroup(group.prompt_ids, tuple(answers))
+
+
+def pack_groups(groups: Sequence[PromptGroup], pack_tokens: int, seed: int) -> list[Pack]:
+    """Fill packs of at most `pack_tokens` tokens in a random order, each group into the first that has room.
+
+    Only the last few open packs are tried: the order stays random, and packs end up almost full.
+    """
+    parts = [part for group in groups for part in split_group(group, pack_tokens)]
+    random.Random(seed).shuffle(parts)
+    open_packs: list[list[PromptGroup]] = []
+    done: list[list[PromptGroup]] = []
+    for part in parts:
+        for content in open_packs:
+            if sum(one.num_tokens for one in content) + part.num_tokens <= pack_tokens:
+                content.append(part)
+                break
+        else:
+            open_packs.append([part])
+            if len(open_packs) > _MAX_OPEN_PACKS:
+                done.append(open_packs.pop(0))
+    return [build_pack(content) for content in [*done, *open_packs]]
+
+
+_MAX_OPEN_PACKS = 8
+
+
+def group_into_steps(packs: Sequence[Pack], step_tokens: int) -> list[tuple[Pack, ...]]:
+    """Consecutive packs until `step_tokens` tokens are together; a short rest joins the last step."""
+    steps: list[list[Pack]] = [[]]
+    for pack in packs:
+        if sum(len(one.token_ids) for one in steps[-1]) >= step_tokens:
+            steps.append([])
+        steps[-1].append(pack)
+    if len(steps) > 1 and sum(len(one.token_ids) for one in steps[-1]) < step_tokens / 2:
+        rest = steps.pop()
+        steps[-1] += rest
+    return [tuple(step) for step in steps if step]

@@ -1,0 +1,188 @@
+"""A whole run on a tiny model: it learns, continues exactly after a kill, stops early, publishes whole or not."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from specialists.adapters.registry import AdapterRegistry
+from specialists.engine.qwen_config import read_qwen_config
+from specialists.manifest import read_manifest
+from specialists.tokenizer import ChatTokenizer
+from specialists.training import loop, sft
+from specialists.training.checkpoint import CHECKPOINT_FILE
+from specialists.training.data import DataError
+from specialists.training.loop import Trainer, TrainingError
+from specialists.training.lora import load_trainable
+from specialists.training.recipe import read_recipe
+from specialists.training.sft import Folders, build_schedule, load_rows, main, train
+
+RECIPE = """
+name = "tiny-math"
+base = "tiny"
+seed = 5
+checkpoint_every_steps = 2
+[[sources]]
+path = "rows.jsonl"
+templates = ["{question}", "Solve: {question}"]
+[lora]
+rank = 4
+[optimizer]
+lr = 5e-3
+[batching]
+epochs = 2
+step_tokens = 300
+pack_tokens = 160
+max_seq_len = 120
+[validation]
+share = 0.2
+every_steps = 3
+[manifest]
+intent = "math"
+examples = ["What is 2 + 2?"]
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path, tiny_qwen2: Path) -> Folders:
+    rows = [
+        {"question": f"What is {n} and {n}?", "completion": f"It is {text} {2 * n}."}
+        for n in range(20)
+        for text in ("just", "surely")
+    ]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Folders(base=tiny_qwen2, data=(tmp_path / "data",), out=tmp_path / "adapter")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def read_metrics(folders: Folders) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folders.run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_learns_and_publishes_an_adapter_that_serves(folders: Folders, recipe: Path) -> None:
+    result = train(recipe, folders, dtype=torch.float32)
+    losses = [row["validation_loss"] for row in read_metrics(folders) if "validation_loss" in row]
+    assert losses[-1] < losses[0] - 1.0
+    assert result.best_loss == pytest.approx(min(losses), abs=1e-4)
+    steps = [row for row in read_metrics(folders) if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, result.num_steps + 1))
+    assert {"lr", "grad_norm", "tokens", "unshared_tokens", "tokens_per_second", "peak_memory_mb"} <= steps[
+        0
+    ].keys()
+
+    names = {path.name for path in folders.out.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "recipe.toml"} <= names
+    manifest = read_manifest(folders.out)
+    assert (manifest.name, manifest.intent, manifest.seed) == ("tiny-math", "math", 5)
+    adapter = AdapterRegistry(read_qwen_config(folders.base)).load(folders.out)
+    assert adapter.rank == 4
+
+
+class KilledError(Exception):
+    pass
+
+
+def make_trainer(folders: Folders, recipe_path: Path) -> Trainer:
+    recipe = read_recipe(recipe_path)
+    rows = load_rows(recipe, folders.data)
+    schedule = build_schedule(recipe, *rows, ChatTokenizer.from_folder(folders.base))
+    model = load_trainable(folders.base, recipe.lora, recipe.seed)
+    return Trainer(model, recipe, schedule, folders.run, "run")
+
+
+def test_a_killed_run_continues_exactly(folders: Folders, recipe: Path, tmp_path: Path) -> None:
+    whole_folders = Folders(base=folders.base, data=folders.data, out=tmp_path / "whole")
+    whole = make_trainer(whole_folders, recipe)
+    whole.run()
+
+    def kill_at_five(step: int) -> None:
+        if step == 5:  # one step beyond the checkpoint of step 4: that step is done again
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        make_trainer(folders, recipe).run(kill_at_five)
+    continued = make_trainer(folders, recipe)
+    continued.run()
+
+    for name, parameter in whole.model.parameters.items():
+        assert torch.equal(parameter, continued.model.parameters[name]), name
+    timeless = [
+        [
+            {k: v for k, v in row.items() if k not in {"seconds", "tokens_per_second", "peak_memory_mb"}}
+            for row in rows
+        ]
+        for rows in (read_metrics(whole_folders), read_metrics(folders))
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_training_stops_when_validation_no_longer_improves(
+    folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, 1.0])
+    monkeypatch.setattr(loop, "validation_loss", lambda model, packs: next(losses))
+    recipe.write_text(RECIPE.replace("every_steps = 3", "every_steps = 1\npatience = 3"))
+    result = train(recipe, folders)
+    assert (result.num_steps, result.best_step, result.best_loss) == (4, 1, 2.0)
+    assert result.stopped_early
+    best = torch.load(folders.run / CHECKPOINT_FILE, weights_only=True)["state"]["progress"]["best_weights"]
+    saved = load_file(folders.out / "adapter_model.safetensors")
+    for name, weight in best.items():
+        assert torch.equal(saved[name.replace(".default.", ".")], weight.bfloat16())
+
+
+def test_a_failed_save_leaves_no_adapter(
+    folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_space(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    arguments = [
+        str(recipe),
+        "--base",
+        str(folders.base),
+        "--data",
+        str(folders.data[0]),
+        "--out",
+        str(folders.out),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(sft.TrainableModel, "save", no_space)
+        assert main(arguments) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not folders.out.exists()
+    assert main(arguments) == 0  # the checkpoint holds the finished run: only the saving is repeated
+    assert folders.out.is_dir()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(
+    folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(folders, recipe)
+    next(iter(trainer.model.parameters.values())).data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"step 1: the gradient's norm is nan"):
+        trainer.run()
+
+
+def test_an_existing_folder_and_missing_data_are_refused(folders: Folders, recipe: Path) -> None:
+    (folders.data[0] / "rows.jsonl").rename(folders.data[0] / "gone.jsonl")
+    with pytest.raises(DataError, match=r"rows\.jsonl"):
+        train(recipe, folders)
+    folders.out.mkdir()
+    with pytest.raises(FileExistsError, match="exists already"):
+        train(recipe, folders)
+
+
+def test_rows_that_never_fit_are_an_error(folders: Folders, recipe: Path) -> None:
+    recipe.write_text(RECIPE.replace("max_seq_len = 120", "max_seq_len = 8"))
+    with pytest.raises(DataError, match="no row fits max_seq_len = 8"):
+        train(recipe, folders)
