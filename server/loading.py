@@ -35,6 +35,8 @@ def engine_config(settings: Settings, *, device: str, dtype: str) -> EngineConfi
             block_size=settings.block_size,
             num_blocks=settings.num_blocks,
             max_num_batched_tokens=settings.max_num_batched_tokens,
+            max_prefill_tokens_while_decoding=settings.max_prefill_tokens_while_decoding,
+            reuse_prefixes=settings.reuse_prefixes,
             max_model_len=settings.max_model_len,
             max_adapters=settings.max_adapters,
             max_lora_rank=settings.max_lora_rank,

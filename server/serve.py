@@ -24,6 +24,7 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75  # longer than the usual client's or proxy's, so that they and not we close first
 _EXAMPLE = "Tom has 3 boxes of 12 pencils and gives away 9 pencils. How many are left?"
 
@@ -113,6 +114,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen(_BACKLOG)  # who connects before the app runs waits, and is not refused
         except OSError:
             listener.close()
             raise

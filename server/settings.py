@@ -40,9 +40,8 @@ class Settings(BaseSettings):
         default_factory=lambda: _user_folder("XDG_CACHE_HOME", ".cache"),
         description="cache folder of downloaded and imported weights",
     )
-    data: Path = Field(
-        default_factory=lambda: _user_folder("XDG_DATA_HOME", ".local/share"),
-        description="folder for what the server itself has to keep",
+    data: Path | None = Field(
+        None, description="folder of the public data sets, for training and measuring; serving reads none"
     )
 
     base: str = Field("default", description="base model: default, a local folder, a GGUF file or a hub id")
@@ -69,6 +68,10 @@ class Settings(BaseSettings):
     num_blocks: int = Field(2048, ge=1, description="blocks of the key/value cache")
     block_size: int = Field(32, ge=1, description="tokens in one cache block")
     max_num_batched_tokens: int = Field(512, ge=1, description="tokens of one model step")
+    max_prefill_tokens_while_decoding: int = Field(
+        128, ge=1, description="prompt tokens that may share a step with running streams"
+    )
+    reuse_prefixes: bool = Field(True, description="compute shared beginnings of prompts once")
     max_model_len: int = Field(4096, ge=2, description="longest prompt and answer together, in tokens")
     max_adapters: int = Field(8, ge=1, description="specialists that one step can mix")
     max_lora_rank: int = Field(64, ge=1, description="largest rank of a specialist's adapter")

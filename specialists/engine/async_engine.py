@@ -6,7 +6,7 @@ Callers and engine meet in two places: a locked inbox of commands going in, and 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
@@ -89,7 +89,7 @@ class AsyncEngine:
         prompt_ids: SequenceOf[int],
         params: SamplingParams,
         adapter: LoadedAdapter | None = None,
-    ) -> AsyncIterator[RequestOutput]:
+    ) -> AsyncGenerator[RequestOutput, None]:
         """Yield the increments of one answer; the last has a finish reason. Closing it early aborts the request.
 
         Raises before the first increment: PromptTooLongError or ValueError (bad prompt, id in use),

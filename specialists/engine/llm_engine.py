@@ -46,6 +46,7 @@ class _Request:
     """One sequence with what turns its tokens into text."""
 
     sequence: Sequence
+    adapter: LoadedAdapter | None
     detokenizer: IncrementalDetokenizer
     stop: StopChecker
 
@@ -66,7 +67,6 @@ class LLMEngine:
         self.scheduler = Scheduler(config)
         self.max_model_len = min(config.max_model_len, self.runner.model.config.max_position)
         self._requests: dict[str, _Request] = {}
-        self._adapters: dict[int, LoadedAdapter] = {}
 
     @property
     def has_unfinished(self) -> bool:
@@ -93,8 +93,6 @@ class LLMEngine:
         self.check_prompt(prompt_ids)
         if request_id in self._requests:
             raise ValueError(f"a request with the id {request_id!r} is already running")
-        if adapter is not None:
-            self._adapters[adapter.generation] = adapter
         sequence = Sequence(
             request_id=request_id,
             token_ids=list(prompt_ids),
@@ -105,7 +103,7 @@ class LLMEngine:
             adapter_id=BASE_ADAPTER if adapter is None else adapter.generation,
         )
         self._requests[request_id] = _Request(
-            sequence, IncrementalDetokenizer(self.tokenizer.backend), StopChecker(params.stop)
+            sequence, adapter, IncrementalDetokenizer(self.tokenizer.backend), StopChecker(params.stop)
         )
         self.scheduler.add(sequence)
 
@@ -124,8 +122,7 @@ class LLMEngine:
         if plan.is_empty:
             return []
         try:
-            for placement in plan.placements:
-                self.runner.place(placement.slot, self._adapters[placement.adapter_id].weights)
+            self._place_adapters(plan)
             token_ids = self.runner.execute(plan)
         except Exception as error:
             return self._fail(plan, error)
@@ -169,6 +166,15 @@ class LLMEngine:
                     if progress is not None:
                         progress(len(done))
         return [done[index] for index in range(len(prompts))]
+
+    def _place_adapters(self, plan: SchedulerOutput) -> None:
+        """Bring the newly placed adapters to their slots; each has a request in this very step."""
+        slots = {placement.adapter_id: placement.slot for placement in plan.placements}
+        for item in plan.prefills:
+            adapter = self._requests[item.sequence.request_id].adapter
+            if adapter is not None and adapter.generation in slots:
+                self.runner.place(slots.pop(adapter.generation), adapter.weights)
+        assert not slots, f"adapters {sorted(slots)} were placed without a request"
 
     def _accept(self, sequence: Sequence, token_id: int) -> RequestOutput:
         """Take one sampled token: append it, make text of it, and end the sequence where it ends."""

@@ -15,32 +15,29 @@ from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from specialists.training.packing import Segment
+from specialists.training.shapes import ATTENTION_MULTIPLE, pad_rows, round_up
 
 ATTENTION_NAME = "polymath_packed"
 
 
-@lru_cache(maxsize=64)
-def _future_mask(num_queries: int, num_keys: int) -> Tensor:
-    """Boolean [num_queries, num_keys]: True in a query's future; the last key is the last query's own."""
-    full = torch.ones(num_queries, num_keys, dtype=torch.bool)
-    return full.triu(num_keys - num_queries + 1)
+@lru_cache(maxsize=256)
+def _future_mask(num_queries: int, num_keys: int, num_prefix: int) -> Tensor:
+    """Boolean [num_queries, num_keys]: True where a key is beyond the prefix and the query's own place."""
+    return torch.ones(num_queries, num_keys, dtype=torch.bool).triu(num_prefix + 1)
 
 
 class _GroupedAttention(torch.autograd.Function):
     """softmax(q k^T * scale) v with the queries of a group sharing one key head.
 
-    query: [num_kv_heads, group * num_queries, head_dim], key and value: [num_kv_heads, num_keys, head_dim].
+    query: [num_kv_heads, group * num_queries, head_dim], key and value: [num_kv_heads, num_keys, head_dim],
+    future: boolean [num_queries, num_keys], True where a query must not look.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, num_queries: int, scale: float
-    ) -> Tensor:
-        num_keys = key.shape[1]
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, future: Tensor, scale: float) -> Tensor:
         # In float32: Qwen2's biases make scores of a hundred and more, whose bf16 rounding would be 0.5.
         scores = torch.bmm(query.float() * scale, key.float().transpose(1, 2))
-        future = _future_mask(num_queries, num_keys)
-        scores.view(key.shape[0], -1, num_queries, num_keys).masked_fill_(future, float("-inf"))
+        scores.view(key.shape[0], -1, *future.shape).masked_fill_(future, float("-inf"))
         weights = torch.softmax(scores, dim=-1).to(query.dtype)
         ctx.save_for_backward(query, key, value, weights)
         ctx.scale = scale
@@ -67,18 +64,26 @@ def attend_segments(
     query: [num_heads, num_tokens, head_dim], key and value: [num_kv_heads, num_tokens, head_dim]
     -> [num_tokens, num_heads, head_dim].
     """
-    num_heads, _, head_dim = query.shape
-    num_kv_heads = key.shape[0]
-    outputs = []
-    for segment in segments:
-        num_queries = segment.end - segment.start
-        queries = query[:, segment.start : segment.end].reshape(num_kv_heads, -1, head_dim)
-        keys, values = _with_prefix(key, segment), _with_prefix(value, segment)
-        output: Tensor = _GroupedAttention.apply(  # type: ignore[no-untyped-call]
-            queries, keys, values, num_queries, scale
-        )
-        outputs.append(output.view(num_heads, num_queries, head_dim).transpose(0, 1))
+    outputs = [_attend(query, key, value, segment, scale) for segment in segments]
     return torch.cat(outputs)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, segment: Segment, scale: float) -> Tensor:
+    """One segment: [num_tokens of it, num_heads, head_dim]."""
+    num_heads, _, head_dim = query.shape
+    num_prefix, num_queries = segment.prefix_end - segment.prefix_start, segment.end - segment.start
+    num_rows = round_up(num_queries, ATTENTION_MULTIPLE)
+    num_keys = round_up(num_prefix + num_queries, ATTENTION_MULTIPLE)
+    # Rows beyond the segment are cut off again; keys beyond it are in every real query's future.
+    queries = pad_rows(query[:, segment.start : segment.end], num_rows, dim=1)
+    output: Tensor = _GroupedAttention.apply(  # type: ignore[no-untyped-call]
+        queries.reshape(key.shape[0], -1, head_dim),
+        pad_rows(_with_prefix(key, segment), num_keys, dim=1),
+        pad_rows(_with_prefix(value, segment), num_keys, dim=1),
+        _future_mask(num_rows, num_keys, num_prefix),
+        scale,
+    )
+    return output.view(num_heads, num_rows, head_dim)[:, :num_queries].transpose(0, 1)
 
 
 def _with_prefix(tensor: Tensor, segment: Segment) -> Tensor:

@@ -6,6 +6,7 @@ backward; the result is PEFT's up to rounding. What is saved is PEFT's format.
 """
 
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from specialists.training.attention import register_packed_attention
+from specialists.training.packing import Segment
 from specialists.training.recipe import Lora
+from specialists.training.shapes import TOKEN_MULTIPLE, pad_rows, round_up
 
 _ADAPTER = "default"
 
@@ -76,17 +79,22 @@ class TrainableModel:
             name: parameter for name, parameter in peft_model.named_parameters() if parameter.requires_grad
         }
 
-    def hidden_states(self, token_ids: Tensor, position_ids: Tensor, segments: Any) -> Tensor:
+    def hidden_states(self, token_ids: Tensor, position_ids: Tensor, segments: Sequence[Segment]) -> Tensor:
         """token_ids, position_ids: [num_tokens] -> last hidden states, normed: [num_tokens, hidden_size]."""
+        num_tokens = len(token_ids)
+        size = round_up(num_tokens, TOKEN_MULTIPLE)
+        if size > num_tokens:
+            # The padding is a segment of its own: nobody attends to it.
+            segments = [*segments, Segment(num_tokens, size, num_tokens, num_tokens)]
         output = self._body(
-            input_ids=token_ids.unsqueeze(0),
-            position_ids=position_ids.unsqueeze(0),
+            input_ids=pad_rows(token_ids, size, dim=0).unsqueeze(0),
+            position_ids=pad_rows(position_ids, size, dim=0).unsqueeze(0),
             # A dictionary is taken as ready-made masks: ours are in the segments.
             attention_mask={"full_attention": None, "sliding_attention": None},
             use_cache=False,
             segments=segments,
         )
-        hidden: Tensor = output.last_hidden_state[0]
+        hidden: Tensor = output.last_hidden_state[0, :num_tokens]
         return hidden
 
     def save(self, folder: Path, base_name: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specialists.training.shapes import TARGET_MULTIPLE, pad_rows, round_up
+
 # Rows of logits at a time: large enough for the products, 256 * 151,936 bf16 logits are 78 MB.
 CHUNK_ROWS = 256
 # Rows of float32 probabilities at a time: 8 * 151,936 * 4 bytes stay in a shared cache.
@@ -23,10 +25,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad = torch.empty_like(hidden) if needs_grad else hidden.new_empty(0)
         for start in range(0, hidden.shape[0], CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
-            logits = hidden[rows] @ head.t()  # [chunk, vocab]
+            num_rows = len(targets[rows])
+            padded = pad_rows(hidden[rows], round_up(num_rows, TARGET_MULTIPLE), dim=0)
+            logits = padded @ head.t()  # [chunk, vocab]
             total += _sum_losses(logits, targets[rows], leave_grad=needs_grad)
             if needs_grad:
-                torch.mm(logits, head, out=grad[rows])
+                grad[rows] = (logits @ head)[:num_rows]
         ctx.save_for_backward(grad)
         return total
 
@@ -37,10 +41,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _sum_losses(logits: Tensor, targets: Tensor, leave_grad: bool) -> Tensor:
-    """The summed loss of the rows. With `leave_grad` the logits become their own gradient, in place."""
+    """The summed loss of the targets' rows. With `leave_grad` those logits become their own gradient."""
     total = torch.zeros((), dtype=torch.float32, device=logits.device)
-    for start in range(0, logits.shape[0], _SOFTMAX_ROWS):
-        rows = slice(start, start + _SOFTMAX_ROWS)
+    for start in range(0, len(targets), _SOFTMAX_ROWS):
+        rows = slice(start, min(start + _SOFTMAX_ROWS, len(targets)))  # the logits may have rows beyond
         log_probabilities = torch.log_softmax(logits[rows], dim=-1, dtype=torch.float32)
         index = targets[rows].unsqueeze(1)
         at_target = log_probabilities.gather(1, index)

@@ -29,7 +29,7 @@ from specialists.engine.async_engine import EngineDeadError
 from tests.server.api.wire import events
 from tests.server.conftest import fake_services
 from tests.server.fakes import CountingRegistry, KeywordDelegator, ScriptedEngine
-from tests.server.tiny import tiny_settings
+from tests.server.tiny import TINY_LIMITS, tiny_settings
 
 CHAT: dict[str, Any] = {"model": "math", "messages": [{"role": "user", "content": "hello"}], "stream": True}
 
@@ -162,21 +162,31 @@ def test_without_requests_a_signal_ends_it_at_once():
         process.wait_until_ended()
 
 
-def polymath(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
+@contextmanager
+def polymath(*arguments: str, **variables: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command as a process, which does not outlive the block."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("POLYMATH_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "server", *arguments],
-        env={**environment, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "server", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env={**environment, **variables}, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def run_polymath(*arguments: str, **variables: str) -> tuple[int, str]:
+    """Exit code and standard error of a command that ends by itself."""
+    with polymath(*arguments, **variables) as process:
+        _, errors = process.communicate(timeout=120)
+        return process.returncode, errors
 
 
 def test_missing_weights_are_one_sentence_and_exit_code_1(tmp_path: Path):
-    process = polymath("serve", "--port", "0", POLYMATH_HOME=str(tmp_path / "empty"))
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
+    code, errors = run_polymath("serve", "--port", "0", POLYMATH_HOME=str(tmp_path / "empty"))
+    assert code == 1
     assert errors.startswith("polymath: ") and errors.count("\n") == 1
     assert "polymath pull" in errors
 
@@ -184,61 +194,48 @@ def test_missing_weights_are_one_sentence_and_exit_code_1(tmp_path: Path):
 def test_a_port_in_use_is_known_before_anything_is_loaded():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        process = polymath("serve", "--port", port)
-        _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
+        code, errors = run_polymath("serve", "--port", port)
+    assert code == 1
     assert re.fullmatch(rf"polymath: cannot listen on 127.0.0.1 port {port}: .*in use.*\n", errors)
 
 
 def test_contradicting_settings_are_known_before_anything_is_loaded():
-    process = polymath("serve", POLYMATH_MAX_NUM_SEQS="600")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
+    code, errors = run_polymath("serve", POLYMATH_MAX_NUM_SEQS="600")
+    assert code == 1
     assert errors.startswith("polymath: max_num_batched_tokens (512) must be at least max_num_seqs (600)")
 
 
 def write_config(tmp_path: Path, tiny_qwen2: Path) -> Path:
     settings = tiny_settings(tmp_path, tiny_qwen2)
     config = tmp_path / "polymath.toml"
-    names = (
-        "base",
-        "encoder",
-        "router_weights",
-        "catalog",
-        "dtype",
-        "threads",
-        "max_model_len",
-        "num_blocks",
-    )
+    names = ["base", "encoder", "router_weights", "catalog", *TINY_LIMITS]
     lines = [f"{name} = {json.dumps(getattr(settings, name), default=str)}" for name in names]
     config.write_text("\n".join(lines) + '\nport = 0\nlog_format = "json"\n')
     return config
 
 
-def test_a_signal_while_loading_ends_it_cleanly(tiny_qwen2: Path, tmp_path: Path):
-    process = polymath("serve", "--config", str(write_config(tmp_path, tiny_qwen2)))
+def url_of(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
-    try:
-        url = re.findall(r"http://[\d.:]+", process.stdout.readline())[0]
-        assert httpx.get(f"{url}/health", timeout=60).status_code == 200
+    urls: list[str] = re.findall(r"http://[\d.:]+", process.stdout.readline())
+    return urls[0]
+
+
+def test_a_signal_while_loading_ends_it_cleanly(tiny_qwen2: Path, tmp_path: Path):
+    with polymath("serve", "--config", str(write_config(tmp_path, tiny_qwen2))) as process:
+        assert httpx.get(f"{url_of(process)}/health", timeout=60).status_code == 200
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 0, errors
-    assert errors == ""
+    assert (process.returncode, errors) == (0, "")
 
 
 def test_a_whole_life(tiny_qwen2: Path, tmp_path: Path):
     """A real process from its start to its end: health at once, ready, an answer, SIGTERM, exit code 0."""
     config = write_config(tmp_path, tiny_qwen2)
     (tmp_path / "catalog" / "damaged").mkdir()
-    process = polymath("serve", "--config", str(config))
-    assert process.stdout is not None
-    try:
-        url = re.findall(r"http://[\d.:]+", process.stdout.readline())[0]
+    with polymath("serve", "--config", str(config)) as process:
+        url = url_of(process)
         deadline = time.monotonic() + 180
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             while client.get("/ready").status_code != 200:
                 assert client.get("/health").status_code == 200
                 assert process.poll() is None and time.monotonic() < deadline
@@ -248,8 +245,6 @@ def test_a_whole_life(tiny_qwen2: Path, tmp_path: Path):
             assert answer.json()["model"] == "math"
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
     assert process.returncode == 0, errors
     assert f"Polymath is ready on {url}" in output
     assert "specialists  code, loner, math" in output and "left out     damaged" in output
