@@ -3,8 +3,9 @@
     python -m specialists.evaluation.card specialists/catalog/math --about about.md \\
         --report base.json specialist.json [--report ...]
 
-Each `--report` is a pair of the same task: the base first, then the specialist. Writes `README.md`, puts the reports into
-`scores.json`, and the accuracies into the manifest. No number in the card is typed by hand.
+Each `--report` is a pair of the same task, the base first, then the specialist; or the specialist's alone. Writes
+`README.md`, puts the reports into `scores.json`, and the accuracies into the manifest. No number in the card is typed
+by hand.
 """
 
 import argparse
@@ -17,16 +18,23 @@ from typing import Any
 from specialists.evaluation.bootstrap import bootstrap_interval
 from specialists.manifest import MANIFEST_FILE, SpecialistManifest
 
-Pair = tuple[dict[str, Any], dict[str, Any]]
+Pair = tuple[
+    dict[str, Any] | None, dict[str, Any]
+]  # the base's report, if it was measured, and the specialist's
 
 
 class CardError(ValueError):
     """Reports that cannot stand side by side; the message names them and says why."""
 
 
-def read_pair(base: Path, specialist: Path) -> Pair:
-    """Two reports of one task. Raises CardError when they are not comparable."""
-    first, second = (json.loads(path.read_text(encoding="utf-8")) for path in (base, specialist))
+def read_pair(paths: Sequence[Path]) -> Pair:
+    """Reports of one task. Raises CardError when they are not comparable."""
+    if len(paths) == 1:
+        return None, json.loads(paths[0].read_text(encoding="utf-8"))
+    if len(paths) != 2:
+        raise CardError(f"expected one report or two, found {len(paths)}")
+    base, specialist = paths
+    first, second = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
     for key in ("task", "split", "model", "num_items"):
         if first[key] != second[key]:
             raise CardError(f"{base} has {key} {first[key]!r}, {specialist} has {second[key]!r}")
@@ -37,28 +45,32 @@ def read_pair(base: Path, specialist: Path) -> Pair:
 
 def score_row(pair: Pair) -> str:
     """One line of the card's table."""
-    base = pair[0]
+    specialist = pair[1]
     cells = [
-        f"{base['task']}/{base['split']} ({base['num_items']})",
+        f"{specialist['task']}/{specialist['split']} ({specialist['num_items']})",
         *(_accuracy(report) for report in pair),
         _difference(pair),
-        *(f"{100 * report['format_adherence']:.1f}%" for report in pair),
-        *(f"{report['num_tokens'] / report['num_items']:.0f}" for report in pair),
+        *("" if report is None else f"{100 * report['format_adherence']:.1f}%" for report in pair),
+        *("" if report is None else f"{report['num_tokens'] / report['num_items']:.0f}" for report in pair),
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def _accuracy(report: dict[str, Any]) -> str:
+def _accuracy(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return ""
     low, high = report["interval"]
     return f"{100 * report['accuracy']:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _difference(pair: Pair) -> str:
     """Points gained, with the 95% interval of a bootstrap over the same items."""
-    base, specialist = (set(report["correct"]) for report in pair)
-    num_unchanged = pair[0]["num_items"] - len(base ^ specialist)
+    if pair[0] is None:
+        return ""
+    base, specialist = set(pair[0]["correct"]), set(pair[1]["correct"])
+    num_unchanged = pair[1]["num_items"] - len(base ^ specialist)
     changes = [1.0] * len(specialist - base) + [-1.0] * len(base - specialist) + [0.0] * num_unchanged
-    low, high = bootstrap_interval(changes, pair[0]["seed"])
+    low, high = bootstrap_interval(changes, pair[1]["seed"])
     return f"{100 * sum(changes) / len(changes):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
@@ -113,15 +125,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write a specialist's model card from its reports.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--about", type=Path, required=True, help="Markdown on data and method")
-    parser.add_argument(
-        "--report", type=Path, nargs=2, action="append", required=True, metavar=("BASE", "SPECIALIST")
-    )
+    parser.add_argument("--report", type=Path, nargs="+", action="append", required=True, metavar="REPORT")
     options = parser.parse_args(arguments)
     try:
         write_card(
             options.folder,
             options.about.read_text(encoding="utf-8"),
-            [read_pair(base, specialist) for base, specialist in options.report],
+            [read_pair(paths) for paths in options.report],
         )
     except (CardError, OSError, KeyError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")

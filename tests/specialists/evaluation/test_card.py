@@ -38,7 +38,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_row_holds_both_and_the_paired_difference(files: tuple[Path, Path]):
-    row = score_row(read_pair(*files))
+    row = score_row(read_pair(files))
     assert "| gsm8k/test (10) | 20.0% [10.0, 40.0] | 40.0% [10.0, 40.0] | +20.0 [" in row
 
 
@@ -47,12 +47,17 @@ def test_refuses_reports_of_different_measurements(files: tuple[Path, Path], cha
     base, specialist = files
     specialist.write_text(json.dumps(report("math", ["1"], **changes)))
     with pytest.raises(CardError, match=next(iter(changes))):
-        read_pair(base, specialist)
+        read_pair([base, specialist])
+
+
+def test_a_specialist_measured_alone_has_no_difference(files: tuple[Path, Path]):
+    row = score_row(read_pair(files[1:]))
+    assert row == "| gsm8k/test (10) |  | 40.0% [10.0, 40.0] |  |  | 50.0% |  | 100 |"
 
 
 def test_refuses_the_wrong_order(files: tuple[Path, Path]):
     with pytest.raises(CardError, match="base's report first"):
-        read_pair(files[1], files[0])
+        read_pair([files[1], files[0]])
 
 
 def test_writes_card_scores_and_manifest(files: tuple[Path, Path], tmp_path: Path):
