@@ -1,10 +1,13 @@
 """The engine on the real default base in bf16, against transformers and PEFT.
 
-Packed products sum in another order than transformers' own, so the last bits of bf16 logits differ. What is compared is
-every logit at every position of the same text, within a tolerance, and the greedy token wherever the reference prefers
-its own by more than that tolerance.
+Packed products sum in another order than transformers' own, so the last bits of bf16 logits differ. What is right is
+what float32 says: at every position of the same text, the engine's bf16 logits must be as near to it as
+transformers' own bf16 logits are, and the greedy token must be float32's wherever that leads by more than their error.
+In float32, tokens are compared exactly.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,8 @@ from tests.specialists.conftest import MakeAdapter
 
 pytestmark = pytest.mark.weights
 
-# bf16 keeps 8 bits: logits of 20 to 30 are spaced 0.125, and 24 layers of other roundings add up to a few of those.
-TOLERANCE = 0.6
-MEAN_TOLERANCE = 0.1
+# The engine's error may exceed that of transformers by this factor: both are draws of the same rounding noise.
+SLACK = 1.25
 QUESTIONS = (
     "Natalia sold clips to 48 of her friends in April, and half as many in May. How many did she sell altogether?",
     "Write a Python function that reverses a string.",
@@ -74,6 +76,16 @@ def reference_logits(reference: Any, token_ids: list[int], adapter: int) -> torc
         return reference(torch.tensor([token_ids])).logits[0].float()  # type: ignore[no-any-return]
 
 
+@contextmanager
+def in_float32(reference: Any) -> Iterator[None]:
+    """The same weights, computed with in float32."""
+    reference.float()
+    try:
+        yield
+    finally:
+        reference.bfloat16()
+
+
 def record_logits(engine: LLMEngine, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[torch.Tensor]]:
     """Keep the logits that each request's tokens were chosen from."""
     recorded: dict[str, list[torch.Tensor]] = {}
@@ -108,17 +120,28 @@ def test_mixed_batch_agrees_with_peft_at_every_position(
     chosen = [i % 3 for i in range(len(prompts))]
     params = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
     answers = engine.generate(prompts, params, [adapters[i] for i in chosen])
-    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        token_ids = [*prompt, *answer.token_ids]
-        expected = reference_logits(reference, token_ids, chosen[number])[len(prompt) - 1 : -1]
-        found = torch.stack(recorded[str(number)])
-        difference = (found - expected).abs()
-        assert difference.max() < TOLERANCE
-        assert difference.mean() < MEAN_TOLERANCE
-        top = expected.topk(2, dim=-1)
-        is_clear = top.values[:, 0] - top.values[:, 1] > TOLERANCE
-        assert is_clear.sum() > 12, "too few clear choices for the comparison to mean anything"
-        assert (found.argmax(-1) == top.indices[:, 0])[is_clear].all()
+    texts = [[*prompt, *answer.token_ids] for prompt, answer in zip(prompts, answers, strict=True)]
+
+    def answer_logits() -> torch.Tensor:
+        rows = zip(prompts, texts, chosen, strict=True)
+        return torch.cat(
+            [
+                reference_logits(reference, text, adapter)[len(prompt) - 1 : -1]
+                for prompt, text, adapter in rows
+            ]
+        )
+
+    in_bf16 = answer_logits()
+    with in_float32(reference):
+        exact = answer_logits()
+    found = torch.cat([torch.stack(recorded[str(number)]) for number in range(len(prompts))])
+    usual, ours = (in_bf16 - exact).abs(), (found - exact).abs()
+    assert ours.mean() < SLACK * usual.mean()
+    assert ours.amax(-1).mean() < SLACK * usual.amax(-1).mean()
+    top = exact.topk(2, dim=-1)
+    is_clear = top.values[:, 0] - top.values[:, 1] > 2 * usual.amax(-1)
+    assert is_clear.sum() > len(exact) / 3, "too few clear choices for the comparison to mean anything"
+    assert (found.argmax(-1) == top.indices[:, 0])[is_clear].all()
     assert len({answer.token_ids for answer in answers}) == len(answers)
 
 
@@ -134,13 +157,10 @@ def test_float32_says_token_for_token_what_peft_says(
         prompts, SamplingParams(temperature=0, max_tokens=12, ignore_eos=True), adapters
     )
     del engine
-    reference.float()
-    try:
+    with in_float32(reference):
         for adapter, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             logits = reference_logits(reference, [*prompt, *answer.token_ids], adapter)
             assert tuple(logits[len(prompt) - 1 : -1].argmax(-1).tolist()) == answer.token_ids
-    finally:
-        reference.bfloat16()
 
 
 def test_adapters_change_the_answer(engine: LLMEngine, adapters: list[LoadedAdapter | None]):
