@@ -45,7 +45,7 @@ class Limits:
     """What one program may use. Seconds, bytes, counts."""
 
     cpu_seconds: int = 5
-    wall_seconds: float = 10.0
+    wall_seconds: float = 60.0  # generous: on a busy machine seconds pass without any being computed
     memory_bytes: int = 512 << 20
     max_processes: int = 8
     max_file_bytes: int = 8 << 20
