@@ -14,7 +14,7 @@ from router.decision import RoutingDecision
 from router.errors import DelegatorError
 from router.messages import Utterance, last_utterance, message_text
 from router.model import IntentModel, load_encoder, predict_logits
-from router.policy import decide, nothing_to_classify
+from router.policy import decide, nothing_to_classify, stands_alone
 from router.tokenizing import PromptTokenizer
 
 WEIGHTS = Path(__file__).with_name("weights")
@@ -86,12 +86,14 @@ class Delegator:
     def _route(self, utterance: Utterance | None, started: float) -> RoutingDecision:
         if utterance is None:
             return nothing_to_classify(self.threshold, _milliseconds_since(started))
-        scores = self.scores(utterance)
+        scores = self.scores(utterance.text)
+        if utterance.history and not stands_alone(scores):
+            scores = self.scores(utterance.text, utterance.history)
         return decide(scores, self.threshold, _milliseconds_since(started))
 
-    def scores(self, utterance: Utterance) -> dict[str, float]:
-        """The calibrated probability of every intent."""
-        probabilities = softmax(self.logits([utterance])[0], self._metadata.temperature)
+    def scores(self, text: str, history: str = "") -> dict[str, float]:
+        """The calibrated probability of every intent, in one forward pass."""
+        probabilities = softmax(self.logits([Utterance(text, history)])[0], self._metadata.temperature)
         return dict(zip(self._metadata.intents, probabilities.tolist(), strict=True))
 
     def logits(self, utterances: Sequence[Utterance]) -> Floats:

@@ -20,7 +20,9 @@ def normalize(text: str) -> str:
     """Lower-case letters and digits only, single spaces, no accents."""
     lowered = text.lower()
     if not lowered.isascii():
-        lowered = "".join(c for c in unicodedata.normalize("NFKD", lowered) if not unicodedata.combining(c))
+        # Decomposing can bring capitals back ("\u210b" is a script H), so they are lowered after it.
+        plain = unicodedata.normalize("NFKD", lowered).lower()
+        lowered = "".join(c for c in plain if not unicodedata.combining(c))
     return " ".join(_NOT_ALPHANUMERIC.sub(" ", lowered).split())
 
 

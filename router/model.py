@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel
@@ -59,7 +60,7 @@ def load_encoder(folder: Path) -> BertModel:
                 f"{folder / 'config.json'} describes a {config.model_type!r} model, not BERT"
             )
         encoder = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DelegatorError(f"cannot load the encoder from {folder}: {error}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -6,6 +6,18 @@ from collections.abc import Mapping
 from router.decision import RoutingDecision, RoutingReason
 from router.intents import GENERAL
 
+# A last message this clear is read without the one before it, which would only pull towards the old subject.
+STANDS_ALONE = 0.8
+
+
+def stands_alone(scores: Mapping[str, float]) -> bool:
+    """Whether a message, read alone, clearly asks for a specialist.
+
+    "What is 17 * 23?" does, whatever was said before; "and now shorter" looks general alone and needs its context.
+    """
+    intent = max(scores, key=lambda name: scores[name])
+    return intent != GENERAL and scores[intent] >= STANDS_ALONE
+
 
 def decide(scores: Mapping[str, float], threshold: float, route_ms: float) -> RoutingDecision:
     """The likeliest intent, accepted when its probability reaches `threshold` (ties go to the first listed).

@@ -4,6 +4,7 @@ Callers and engine meet in two places: a locked inbox of commands going in, and 
 """
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -14,6 +15,8 @@ from specialists.adapters.registry import LoadedAdapter
 from specialists.engine.llm_engine import LLMEngine
 from specialists.engine.output import FinishReason, RequestOutput
 from specialists.engine.sampling_params import SamplingParams
+
+logger = logging.getLogger(__name__)
 
 
 class EngineOverloadedError(RuntimeError):
@@ -136,7 +139,7 @@ class AsyncEngine:
             BaseException
         ) as error:  # nothing may end this thread silently: its clients would wait for ever
             self.error = f"{type(error).__name__}: {error}"
-            raise
+            logger.critical("the engine's thread has ended", exc_info=True)
         finally:
             self._fail_all(self.error or "the engine was shut down")
 

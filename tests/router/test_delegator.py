@@ -150,6 +150,8 @@ def test_a_follow_up_stays_and_a_new_subject_does_not(delegator: Delegator):
     assert route("Write a function that sorts a list in Python.", "Can you make it faster?") == "code"
     assert route("Write a function that sorts a list in Python.", "Who painted the Mona Lisa?") == "knowledge"
     assert route("Who painted the Mona Lisa?", "What is 17 * 23?") == "math"
+    assert route("What is 17 * 23?", "and now make it shorter") == "math"
+    assert route("Who painted the Mona Lisa?", "Reverse a linked list in C++") == "code"
 
 
 @pytest.mark.weights

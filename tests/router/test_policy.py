@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from router.decision import RoutingReason
 from router.intents import INTENTS
-from router.policy import decide, nothing_to_classify
+from router.policy import decide, nothing_to_classify, stands_alone
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,18 @@ def test_a_score_that_is_no_probability_is_refused(score: float):
 def test_no_scores_are_refused():
     with pytest.raises(ValueError, match="no scores"):
         decide({}, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({"math": 0.95, "general": 0.05}, True),
+        ({"math": 0.6, "code": 0.4}, False),
+        ({"math": 0.05, "general": 0.95}, False),  # small talk may be a follow-up
+    ],
+)
+def test_a_clear_message_stands_alone(scores: dict[str, float], expected: bool):
+    assert stands_alone(scores) is expected
 
 
 def test_nothing_to_classify_falls_back_to_general():
