@@ -23,7 +23,7 @@ class DatasetConfig:
     """How many prompts, and how rough they are. Probabilities in [0, 1]."""
 
     seed: int = 20
-    per_intent: int = 3000  # training prompts of each intent in an epoch
+    per_intent: int = 2000  # training prompts of each intent in an epoch
     per_source: int = 200  # at most, of each held-out or evaluation source
     noise: float = 0.18
     second_turn: float = 0.08

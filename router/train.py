@@ -37,7 +37,7 @@ class TrainConfig:
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     seed: int = 20
-    epochs: int = 2
+    epochs: int = 1
     batch_size: int = 32
     max_tokens: int = 128
     # The upper four of six layers: a third cheaper to train, for lack of a backward pass below them.

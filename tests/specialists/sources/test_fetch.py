@@ -174,7 +174,12 @@ def test_ctrl_c_ends_pip_and_leaves_nothing(tmp_path: Path):
             "PYTHONPATH": str(Path.cwd()),
         }
         process = subprocess.Popen(
-            [sys.executable, "-c", FETCH_PROGRAM], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+            [sys.executable, "-c", FETCH_PROGRAM],
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            # Started in the background of a script, this test inherits an ignored SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         mute.settimeout(120)
         connection, _ = mute.accept()  # pip is at work
