@@ -7,7 +7,8 @@ Rows: `humaneval/` (public name: openai/openai_humaneval) and `mbpp/` (google-re
 
 import ast
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,7 @@ class HumanEval:
         return [_humaneval_problem(path, row) for row in read_rows(path)]
 
     def prompt(self, item: Problem) -> list[Message]:
-        request = "Complete this Python function. Answer with the whole function in one ```python block."
-        return [{"role": "user", "content": f"{request}\n\n```python\n{item.question.rstrip()}\n```"}]
+        return _ask_to_complete(item)
 
     def grade(self, item: Problem, text: str) -> Grade:
         return grade_program(item, text, self.sandbox)
@@ -127,6 +127,11 @@ class HumanEval:
 
     def rewrite(self, item: Problem, text: str) -> str | None:
         return fence(item, text)
+
+
+def _ask_to_complete(problem: Problem) -> list[Message]:
+    request = "Complete this Python function. Answer with the whole function in one ```python block."
+    return [{"role": "user", "content": f"{request}\n\n```python\n{problem.question.rstrip()}\n```"}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,68 @@ class MBPP:
 
     def rewrite(self, item: Problem, text: str) -> str | None:
         return fence(item, text)
+
+
+@dataclass(frozen=True, slots=True)
+class MBPPStub:
+    """MBPP asked in HumanEval's way, a signature with a docstring to complete: for training, not for scores.
+
+    The signature is the reference's, the first tests are the docstring's examples; problems whose tests are not
+    plain comparisons of a call with a value are left out.
+    """
+
+    split: Split = "train"
+    name: str = "mbpp_stub"
+    max_new_tokens: int = 400
+    sandbox: Sandbox = field(default_factory=Sandbox)
+
+    def load(self, data: Path) -> list[Problem]:
+        path = data / _MBPP_FILES[self.split]
+        rows = [(_mbpp_problem(path, self.split, row), row) for row in read_rows(path)]
+        stubs = [(problem, _make_stub(problem, row["code"], row["test_list"])) for problem, row in rows]
+        return [
+            replace(problem, id=f"mbpp_stub/{problem.id}", question=stub, stub=stub)
+            for problem, stub in stubs
+            if stub is not None
+        ]
+
+    def prompt(self, item: Problem) -> list[Message]:
+        return _ask_to_complete(item)
+
+    def grade(self, item: Problem, text: str) -> Grade:
+        return grade_program(item, text, self.sandbox)
+
+    def reference(self, item: Problem) -> str:
+        return ""
+
+    def rewrite(self, item: Problem, text: str) -> str | None:
+        return fence(item, text)
+
+
+def _make_stub(problem: Problem, reference: str, tests: Sequence[str]) -> str | None:
+    """The signature of the reference with the problem's text and two examples as docstring."""
+    definitions = [
+        node
+        for node in ast.walk(ast.parse(reference.replace("\r\n", "\n")))
+        if isinstance(node, ast.FunctionDef) and node.name == problem.entry_point
+    ]
+    examples = [_doctest(test) for test in tests[:2]]
+    if not definitions or not all(examples):
+        return None
+    lines = [problem.question, *(line for example in examples for line in example)]
+    body = "\n".join(f"    {line}" for line in lines).lstrip()
+    return f'def {problem.entry_point}({ast.unparse(definitions[0].args)}):\n    """ {body}\n    """\n'
+
+
+def _doctest(assertion: str) -> list[str]:
+    """`assert f(1) == 2` as `>>> f(1)` and `2`; empty when it is of another form."""
+    statement = ast.parse(assertion).body[0]
+    if not (isinstance(statement, ast.Assert) and isinstance(statement.test, ast.Compare)):
+        return []
+    test = statement.test
+    if not (isinstance(test.left, ast.Call) and isinstance(test.ops[0], ast.Eq)):
+        return []
+    return [f">>> {ast.unparse(test.left)}", ast.unparse(test.comparators[0])]
 
 
 def _shown_tests(problem: Problem) -> str:

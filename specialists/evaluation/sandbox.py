@@ -100,14 +100,15 @@ def _run(program: str, limits: Limits, isolation: Isolation) -> RunResult:
         nonce = secrets.token_hex(16)
         order = json.dumps(_make_order(program, limits, isolation, work, nonce)).encode()
         with verdict_file.open("wb") as verdict:
-            # In a session of its own: without a process namespace the whole group can still be killed.
+            # A group of its own, to be killed as a whole even without a process namespace. Not a session of its
+            # own: the kernel schedules by session, and one with high priority would starve its programs.
             process = subprocess.Popen(
                 [*_command(isolation), sys.executable, "-I", "-S", "-B", str(_CHILD)],
                 stdin=subprocess.PIPE,
                 stdout=verdict,
                 stderr=verdict,
                 env={"PATH": "/usr/bin:/bin"},
-                start_new_session=True,
+                process_group=0,
             )
             timed_out = _feed_and_wait(process, order, limits.wall_seconds)
         if timed_out:

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from specialists.evaluation.code_exec import MBPP, HumanEval, Problem, assemble, extract_code, is_well_formed
+from specialists.evaluation.code_exec import (
+    MBPP,
+    HumanEval,
+    MBPPStub,
+    Problem,
+    assemble,
+    extract_code,
+    is_well_formed,
+)
 from specialists.evaluation.task import TaskDataError
 
 ADD = "def add(a, b):\n    return a + b"
@@ -135,3 +143,22 @@ def test_damaged_rows_name_the_file(tmp_path: Path) -> None:
         MBPP("val").load(tmp_path)
     with pytest.raises(TaskDataError, match=r"train_601_974\.jsonl"):
         MBPP("train").load(tmp_path)
+
+
+def test_mbpp_asked_as_humaneval_asks(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    rows = [
+        mbpp_row() | {"test_list": ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]},
+        mbpp_row() | {"test_list": ["assert not add(0, 0)", "assert add(2, 2) == 4"]},
+    ]
+    (tmp_path / "mbpp/train_601_974.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = MBPPStub()
+    (item,) = task.load(tmp_path)
+    assert item.question == (
+        'def add(a, b):\n    """ Write a function to add.\n    >>> add(1, 2)\n    3\n    >>> add(2, 2)\n    4\n    """\n'
+    )
+    assert "Complete this Python function" in task.prompt(item)[0]["content"]
+    assert task.grade(item, f"```python\n{ADD}\n```").correct
+    assert task.grade(item, "    return a + b").correct
+    assert task.rewrite(item, ADD) == f"```python\n{ADD}\n```"
+    assert task.reference(item) == ""
