@@ -13,25 +13,22 @@ import torch
 from torch import Tensor
 
 from specialists.adapters.checkpoint import LoraPair, LoraWeights, in_out_features
-from specialists.engine.linear import Linear, make_linear
+from specialists.adapters.lora import FUSED
+from specialists.engine.linear import AddingLinear, make_adding_linear
 from specialists.engine.qwen_config import QwenConfig
-from specialists.engine.scheduler_output import BASE_SLOT
+from specialists.engine.scheduler_output import BASE_SLOT, SchedulerOutput
 
-# The model's fused linears and the checkpoint's targets inside each, in the order of their outputs.
-FUSED = {
-    "qkv": ("q_proj", "k_proj", "v_proj"),
-    "o": ("o_proj",),
-    "gate_up": ("gate_proj", "up_proj"),
-    "down": ("down_proj",),
-}
+# After so many steps an adapter that no row used leaves the stack: a smaller stack is a cheaper one, but making one
+# costs about a step, so short pauses must not cause it.
+_IDLE_STEPS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class _StackedLinear:
     """The factors of all stacked adapters for one fused linear of one layer."""
 
-    a: Linear  # in_features -> num_columns
-    b: Linear  # num_columns -> out_features
+    a: AddingLinear  # in_features -> num_columns
+    b: AddingLinear  # num_columns -> out_features
 
 
 class LoraStack:
@@ -57,11 +54,11 @@ class LoraStack:
                 for layer in range(base.num_layers):
                     self._linears[layer, group] = self._stack(base, layer, group, columns, weights_by_slot)
 
-    def for_rows(self, slots: Tensor) -> "LoraBatch":
+    def for_rows(self, slots: Tensor) -> "StackedLoraBatch":
         """`slots` [num_tokens] names each row's slot, BASE_SLOT for none; all must be in this stack."""
         # BASE_SLOT is -1: shifted by one it is the table's first row, which is zero.
         rows = slots - BASE_SLOT
-        return LoraBatch(self._linears, {group: table[rows] for group, table in self._scales.items()})
+        return StackedLoraBatch(self._linears, {group: table[rows] for group, table in self._scales.items()})
 
     def _scale_table(
         self, columns: list[tuple[int, str]], weights_by_slot: Mapping[int, LoraWeights], num_slots: int
@@ -98,10 +95,45 @@ class LoraStack:
                 a[start : start + weights.rank] = pair.a
                 b[row : row + sizes[position][1], start : start + weights.rank] = pair.b
             start += weights.rank
-        return _StackedLinear(make_linear(a.to(self._device)), make_linear(b.to(self._device)))
+        return _StackedLinear(make_adding_linear(a.to(self._device)), make_adding_linear(b.to(self._device)))
 
 
-class LoraBatch:
+class StackedLora:
+    """The adapters in `num_slots` slots, stacked anew when the recently used ones change."""
+
+    def __init__(self, base: QwenConfig, num_slots: int, device: torch.device, dtype: torch.dtype) -> None:
+        self._base = base
+        self._num_slots = num_slots
+        self._device = device
+        self._dtype = dtype
+        self._weights_by_slot: dict[int, LoraWeights] = {}
+        self._last_used: dict[int, int] = {}
+        self._stack: LoraStack | None = None
+        self._step = 0
+
+    def place(self, slot: int, weights: LoraWeights) -> None:
+        self._weights_by_slot[slot] = weights
+        if self._stack is not None and slot in self._stack.slots:
+            self._stack = None
+
+    def for_step(self, output: SchedulerOutput) -> "StackedLoraBatch | None":
+        self._step += 1
+        needed = {item.slot for item in output.scheduled if item.slot != BASE_SLOT}
+        if not needed:
+            return None
+        for slot in needed:
+            self._last_used[slot] = self._step
+        recent = {
+            slot for slot in self._weights_by_slot if self._step - self._last_used.get(slot, 0) < _IDLE_STEPS
+        } | needed
+        if self._stack is None or not needed <= self._stack.slots or recent < self._stack.slots:
+            chosen = {slot: self._weights_by_slot[slot] for slot in sorted(recent)}
+            self._stack = LoraStack(self._base, chosen, self._num_slots, self._device, self._dtype)
+        slots = [slot for item in output.scheduled for slot in [item.slot] * item.num_tokens]
+        return self._stack.for_rows(torch.tensor(slots, device=self._device))
+
+
+class StackedLoraBatch:
     """A stack together with the masks of one batch's rows."""
 
     def __init__(

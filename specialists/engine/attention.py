@@ -16,12 +16,15 @@ from specialists.engine.kv_cache import KVCache
 class DecodeRows:
     """The decoding rows of a step, the first `num_rows` of its tokens.
 
-    `blocks` [num_rows * blocks_per_row] are cache blocks, short rows filled up with any block; `mask`
-    [num_rows, 1, blocks_per_row * block_size] is 0 where a row may look and -inf elsewhere.
+    `blocks` [num_rows * blocks_per_row] are cache blocks, short rows filled up with any block; row i's begin at
+    `table_starts[i]`, and it sees `num_keys[i]` keys. `mask` [num_rows, 1, blocks_per_row * block_size] says the same:
+    0 where a row may look and -inf elsewhere.
     """
 
     num_rows: int
     blocks: Tensor
+    table_starts: Tensor
+    num_keys: Tensor
     mask: Tensor
 
 
@@ -29,13 +32,15 @@ class DecodeRows:
 class PrefillChunk:
     """Rows `start` to `end` of a step: tokens `num_before` on of one prompt.
 
-    `blocks` [num_blocks] and `mask` [end - start, num_blocks * block_size] are None when the chunk is the beginning
-    of its prompt: then it sees only itself.
+    `all_blocks` [num_blocks] hold the prompt up to the chunk's end; its row i sees `num_keys[i]` keys. `mask`
+    [end - start, num_blocks * block_size] says the same; it is None when the chunk is the beginning of its prompt and
+    sees only itself.
     """
 
     start: int
     end: int
-    blocks: Tensor | None
+    all_blocks: Tensor
+    num_keys: Tensor
     mask: Tensor | None
 
 
@@ -64,10 +69,10 @@ def prefill_attention(
     -> [num_tokens, num_heads * head_dim]
     """
     num_tokens, num_heads, head_dim = query.shape
-    if chunk.blocks is None:
+    if chunk.mask is None:
         keys, values = key.transpose(0, 1), value.transpose(0, 1)
     else:
-        keys, values = cache.gather(layer, chunk.blocks)
+        keys, values = cache.gather(layer, chunk.all_blocks)
     num_kv_heads, num_keys, _ = keys.shape
     out = F.scaled_dot_product_attention(
         query.transpose(0, 1).unsqueeze(0),

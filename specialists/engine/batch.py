@@ -16,7 +16,6 @@ class ForwardBatch:
     token_ids: Tensor  # [num_tokens]
     positions: Tensor  # [num_tokens]
     cache_places: Tensor  # [num_tokens], block * block_size + offset
-    slots: Tensor  # [num_tokens], adapter slot or BASE_SLOT
     sampled_rows: Tensor  # [num_sampled], the rows whose next token is wanted, in the plan's order
     decodes: DecodeRows | None
     prefills: tuple[PrefillChunk, ...]
@@ -27,7 +26,6 @@ def build_batch(output: SchedulerOutput, block_size: int, device: torch.device) 
     token_ids: list[int] = []
     positions: list[int] = []
     places: list[int] = []
-    slots: list[int] = []
     sampled_rows: list[int] = []
     for item in output.scheduled:
         sequence = item.sequence
@@ -36,7 +34,6 @@ def build_batch(output: SchedulerOutput, block_size: int, device: torch.device) 
         positions += range(start, end)
         table = sequence.block_table
         places += (table[p // block_size] * block_size + p % block_size for p in range(start, end))
-        slots += [item.slot] * item.num_tokens
         if item.completes:
             sampled_rows.append(len(token_ids) - 1)
 
@@ -47,7 +44,6 @@ def build_batch(output: SchedulerOutput, block_size: int, device: torch.device) 
         token_ids=tensor(token_ids),
         positions=tensor(positions),
         cache_places=tensor(places),
-        slots=tensor(slots),
         sampled_rows=tensor(sampled_rows),
         decodes=_decode_rows(output.decodes, block_size, device),
         prefills=_prefill_chunks(output, block_size, device),
@@ -65,9 +61,16 @@ def _decode_rows(
         block for item in decodes for block in (item.sequence.block_table[:width] + [0] * width)[:width]
     ]
     key_positions = torch.arange(width * block_size, device=device)
-    visible = key_positions < torch.tensor(lengths, device=device).unsqueeze(1)
+    num_keys = torch.tensor(lengths, device=device)
+    visible = key_positions < num_keys.unsqueeze(1)
     mask = torch.zeros(visible.shape, device=device).masked_fill_(~visible, float("-inf"))
-    return DecodeRows(len(decodes), torch.tensor(blocks, device=device), mask[:, None, :])
+    return DecodeRows(
+        num_rows=len(decodes),
+        blocks=torch.tensor(blocks, device=device),
+        table_starts=torch.arange(0, width * len(decodes), width, device=device),
+        num_keys=num_keys,
+        mask=mask[:, None, :],
+    )
 
 
 def _prefill_chunks(
@@ -78,14 +81,17 @@ def _prefill_chunks(
     for item in output.prefills:
         end = start + item.num_tokens
         num_before = item.sequence.num_computed
-        if num_before == 0:
-            chunks.append(PrefillChunk(start, end, None, None))
-        else:
-            num_blocks = -(-(num_before + item.num_tokens) // block_size)
-            blocks = torch.tensor(item.sequence.block_table[:num_blocks], device=device)
-            query_positions = torch.arange(num_before, num_before + item.num_tokens, device=device)
-            key_positions = torch.arange(num_blocks * block_size, device=device)
-            mask = key_positions <= query_positions.unsqueeze(1)
-            chunks.append(PrefillChunk(start, end, blocks, mask))
+        num_blocks = -(-(num_before + item.num_tokens) // block_size)
+        num_keys = torch.arange(num_before + 1, num_before + item.num_tokens + 1, device=device)
+        key_positions = torch.arange(num_blocks * block_size, device=device)
+        chunks.append(
+            PrefillChunk(
+                start=start,
+                end=end,
+                all_blocks=torch.tensor(item.sequence.block_table[:num_blocks], device=device),
+                num_keys=num_keys,
+                mask=None if num_before == 0 else key_positions < num_keys.unsqueeze(1),
+            )
+        )
         start = end
     return tuple(chunks)

@@ -1,6 +1,11 @@
 """Sizes and limits of one engine. Immutable after construction; no torch here."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+Quantization = Literal["none", "int8", "bnb-nf4", "bnb-int8"]
+KernelChoice = Literal["auto", "native", "torch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -9,7 +14,9 @@ class EngineConfig:
 
     Lengths and budgets are in tokens. `max_prefill_tokens_while_decoding` bounds the prompt tokens that share a
     step with running streams, so that a long prompt cannot stall them; without running streams a step takes
-    `max_num_batched_tokens`. Raises ValueError naming the field when a value cannot work.
+    `max_num_batched_tokens`. `quantization` is how the base's weights are kept; adapters stay in `dtype`. `kernels` are the
+    native ones where they can be had (auto), always, or never; they are compiled into `kernel_folder`, or for this process
+    alone when it is None. Raises ValueError naming the field when a value cannot work.
     """
 
     device: str = "cpu"
@@ -24,6 +31,10 @@ class EngineConfig:
     max_lora_rank: int = 64
     reuse_prefixes: bool = True
     num_threads: int | None = None
+    quantization: Quantization = "none"
+    kernels: KernelChoice = "auto"
+    kernel_folder: Path | None = None
+    batch_invariant: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "block_size", "num_blocks", "max_num_batched_tokens", "max_model_len"):
@@ -41,6 +52,13 @@ class EngineConfig:
             )
         if self.max_adapters < 1:
             raise ValueError(f"max_adapters must be at least 1, got {self.max_adapters}")
+        for name, choices in (("quantization", Quantization), ("kernels", KernelChoice)):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(get_args(choices))}"
+                )
+        if self.quantization != "none" and self.dtype != "bfloat16":
+            raise ValueError(f"quantization {self.quantization} needs dtype bfloat16, got {self.dtype}")
         if self.max_model_len > self.num_blocks * self.block_size:
             raise ValueError(
                 f"max_model_len ({self.max_model_len}) does not fit the cache of {self.num_blocks} blocks of "

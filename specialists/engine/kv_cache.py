@@ -45,3 +45,8 @@ class KVCache:
         """Keys and values of some blocks [n], each as [num_heads, n * block_size, head_dim]."""
         keys, values, _, _ = self._layers[layer]
         return keys.index_select(1, blocks).flatten(1, 2), values.index_select(1, blocks).flatten(1, 2)
+
+    def pointers(self, layer: int) -> tuple[int, int, int]:
+        """For the native kernels: addresses of the layer's keys and values, and the elements from one head to the next."""
+        keys, values, _, _ = self._layers[layer]
+        return keys.data_ptr(), values.data_ptr(), keys.stride(0)

@@ -1,10 +1,15 @@
 """Matrix products with fixed weights. The one place that knows how a device wants its weights stored."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from specialists.engine.native.library import Kernels
+from specialists.engine.native_linear import NativeLinear
+from specialists.engine.quantized_linear import BitsAndBytesLinear, Int8Linear
 
 # oneDNN packs for a batch of about this many rows; other row counts work with the same packing.
 _TYPICAL_ROWS = 16
@@ -15,6 +20,10 @@ class Linear(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor:
         """[num_tokens, in_features] -> [num_tokens, out_features]"""
+
+
+class AddingLinear(Linear, Protocol):
+    """A product that can be added to another's result on the way."""
 
     def added_to(self, base: Tensor, x: Tensor) -> Tensor:
         """`base` [num_tokens, out_features] plus the product, without the bias."""
@@ -58,8 +67,37 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     )
 
 
-def make_linear(weight: Tensor, bias: Tensor | None = None) -> Linear:
-    """The fastest `Linear` for where the weight [out_features, in_features] lives."""
-    if can_pack(weight.device, weight.dtype):
-        return PackedLinear(weight, bias)
-    return PlainLinear(weight, bias)
+def make_adding_linear(weight: Tensor) -> AddingLinear:
+    """The fastest `AddingLinear` for where the weight [out_features, in_features] lives, in its own type."""
+    return PackedLinear(weight) if can_pack(weight.device, weight.dtype) else PlainLinear(weight)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearMaker:
+    """Stores the base's weights: quantised as asked, and as the fastest product here wants them.
+
+    `kernels` None means that there are none; `quantization` is one of config.QUANTIZATIONS.
+    """
+
+    quantization: str = "none"
+    kernels: Kernels | None = None
+
+    def __call__(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        if self.quantization.startswith("bnb-"):
+            return BitsAndBytesLinear(weight, bias, self.quantization)
+        quantized = self.quantization == "int8"
+        if self.kernels is not None and NativeLinear.supports(self.kernels, weight):
+            return NativeLinear(self.kernels, weight, bias, quantized=quantized)
+        if quantized:
+            return Int8Linear(weight, bias)
+        return self.unquantized(weight, bias)
+
+    def head(self, weight: Tensor) -> Linear:
+        """The output layer: bitsandbytes leaves it as it is, as its users expect."""
+        return self.unquantized(weight) if self.quantization.startswith("bnb-") else self(weight)
+
+    def unquantized(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        if self.kernels is not None and NativeLinear.supports(self.kernels, weight):
+            return NativeLinear(self.kernels, weight, bias, quantized=False)
+        packs = can_pack(weight.device, weight.dtype)
+        return PackedLinear(weight, bias) if packs else PlainLinear(weight, bias)

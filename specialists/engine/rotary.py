@@ -13,12 +13,12 @@ class RotaryEmbedding:
         exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
         angles = torch.arange(max_position, dtype=torch.float32)[:, None] / theta**exponents
         # [max_position, 1, head_dim / 2]: the middle dimension spreads over the heads
-        self._cos = angles.cos().to(device=device, dtype=dtype).unsqueeze(1)
-        self._sin = angles.sin().to(device=device, dtype=dtype).unsqueeze(1)
+        self.cos = angles.cos().to(device=device, dtype=dtype).unsqueeze(1)
+        self.sin = angles.sin().to(device=device, dtype=dtype).unsqueeze(1)
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [num_tokens] -> cos and sin, each [num_tokens, 1, head_dim / 2]"""
-        return self._cos[positions], self._sin[positions]
+        return self.cos[positions], self.sin[positions]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

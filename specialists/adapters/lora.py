@@ -1,0 +1,35 @@
+"""What the model and the runner ask of LoRA, whoever computes it: `native_lora` on a CPU, `lora_linear` elsewhere."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from specialists.adapters.checkpoint import LoraWeights
+from specialists.engine.scheduler_output import SchedulerOutput
+
+# The model's fused linears and the checkpoint's targets inside each, in the order of their outputs.
+FUSED = {
+    "qkv": ("q_proj", "k_proj", "v_proj"),
+    "o": ("o_proj",),
+    "gate_up": ("gate_proj", "up_proj"),
+    "down": ("down_proj",),
+}
+
+
+class LoraBatch(Protocol):
+    """The adapters of one step's rows."""
+
+    def add(self, layer: int, group: str, x: Tensor, base: Tensor) -> Tensor:
+        """`base` [num_tokens, out_features], perhaps changed in place: plus each row's own adapter applied to
+        x [num_tokens, in_features]. Both are contiguous.
+        """
+
+
+class LoraSlots(Protocol):
+    """The adapters in some numbered slots."""
+
+    def place(self, slot: int, weights: LoraWeights) -> None:
+        """Put an adapter into a slot; whatever was there is gone."""
+
+    def for_step(self, output: SchedulerOutput) -> LoraBatch | None:
+        """The adapters of the planned rows; None when no row has one."""

@@ -1,0 +1,126 @@
+"""LoRA by the native kernels: each row meets only its own adapter, read where it lies in memory.
+
+Nothing is stacked, so bringing an adapter into a slot costs a copy of addresses, and a row's result does not depend on
+which other adapters are in the batch (the idea of batched gathers: Punica, arXiv:2310.18547).
+"""
+
+import ctypes
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specialists.adapters.checkpoint import LoraWeights, in_out_features
+from specialists.adapters.lora import FUSED
+from specialists.engine.native.library import (
+    ADAPTER_WORDS,
+    MAX_RANK,
+    TARGETS_PER_PRODUCT,
+    Kernels,
+    address,
+)
+from specialists.engine.qwen_config import QwenConfig
+from specialists.engine.scheduler_output import BASE_SLOT, SchedulerOutput
+
+_GROUPS = tuple(FUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterTable:
+    """One adapter as the kernels see it: for each layer and fused product a C struct Adapter, as 8-byte words."""
+
+    words: Tensor  # int64 [num_layers * num_groups * ADAPTER_WORDS]
+    weights: LoraWeights  # keeps the memory alive that the words point to
+
+
+def make_table(base: QwenConfig, weights: LoraWeights) -> AdapterTable:
+    """Addresses, ranks and columns of all factors of an adapter whose B factors are transposed in memory."""
+    (scale,) = struct.unpack("q", struct.pack("d", weights.scaling))
+    words: list[int] = []
+    for layer in range(base.num_layers):
+        for group in _GROUPS:
+            out_start = 0
+            for place in range(TARGETS_PER_PRODUCT):
+                targets = FUSED[group]
+                pair = weights.pairs.get((layer, targets[place])) if place < len(targets) else None
+                width = in_out_features(base, targets[place])[1] if place < len(targets) else 0
+                if pair is None:
+                    words += [0, 0, 0, out_start, width]
+                else:
+                    assert pair.a.is_contiguous(), "the kernels read A by rows"
+                    assert pair.b.t().is_contiguous(), "the kernels read B by columns"
+                    words += [pair.a.data_ptr(), pair.b.data_ptr(), weights.rank, out_start, width]
+                out_start += width
+            words.append(scale)
+    return AdapterTable(torch.tensor(words, dtype=torch.int64), weights)
+
+
+class NativeLora:
+    """The adapters in `num_slots` slots."""
+
+    def __init__(self, kernels: Kernels, base: QwenConfig, num_slots: int) -> None:
+        self._kernels = kernels
+        self._base = base
+        self._tables = torch.zeros(
+            num_slots, base.num_layers * len(_GROUPS) * ADAPTER_WORDS, dtype=torch.int64
+        )
+        self._kept: dict[int, AdapterTable] = {}
+
+    def place(self, slot: int, weights: LoraWeights) -> None:
+        table = make_table(self._base, weights)
+        self._tables[slot] = table.words
+        self._kept[slot] = table
+
+    def for_step(self, output: SchedulerOutput) -> "NativeLoraBatch | None":
+        """The adapted rows of a step, those of one adapter together; None when no row has an adapter."""
+        rows_by_slot: dict[int, list[int]] = {}
+        start = 0
+        for item in output.scheduled:
+            if item.slot != BASE_SLOT:
+                rows_by_slot.setdefault(item.slot, []).extend(range(start, start + item.num_tokens))
+            start += item.num_tokens
+        if not rows_by_slot:
+            return None
+        return NativeLoraBatch(self._kernels, self._base, self._tables, rows_by_slot, start)
+
+
+class NativeLoraBatch:
+    """The slots together with the rows of one step."""
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        base: QwenConfig,
+        tables: Tensor,
+        rows_by_slot: Mapping[int, list[int]],
+        num_tokens: int,
+    ) -> None:
+        self._kernels = kernels
+        self._num_runs = len(rows_by_slot)
+        starts, rows = [0], []
+        for run in rows_by_slot.values():
+            rows += run
+            starts.append(len(rows))
+        self._slots = torch.tensor(list(rows_by_slot), dtype=torch.int32)
+        self._starts = torch.tensor(starts, dtype=torch.int32)
+        self._rows = torch.tensor(rows, dtype=torch.int32)
+        self._tables = tables
+        self._stride = tables.shape[1] // ADAPTER_WORDS  # structs from one slot to the next
+        self._reduced = torch.empty(num_tokens, TARGETS_PER_PRODUCT * MAX_RANK)
+        self._offsets = {
+            (layer, group): (layer * len(_GROUPS) + number) * ADAPTER_WORDS * ctypes.sizeof(ctypes.c_int64)
+            for layer in range(base.num_layers)
+            for number, group in enumerate(_GROUPS)
+        }
+
+    def add(self, layer: int, group: str, x: Tensor, base: Tensor) -> Tensor:
+        """`base` [num_tokens, out_features], changed in place: plus each row's own adapter applied to x."""
+        table = self._tables.data_ptr() + self._offsets[layer, group]
+        self._kernels.lora(
+            *(table, self._stride, address(self._slots), address(self._starts), self._num_runs),
+            *(address(self._rows), address(x), x.shape[1], address(base), base.shape[1]),
+            address(self._reduced),
+        )
+        return base
