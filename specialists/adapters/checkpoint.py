@@ -48,7 +48,7 @@ class AdapterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LoraPair:
-    """One target's factors: `a` [rank, in_features], `b` [out_features, rank], the latter by columns in memory."""
+    """One target's factors: `a` [rank, in_features], `b` [out_features, rank]."""
 
     a: Tensor
     b: Tensor
@@ -150,8 +150,7 @@ def _read_pairs(
     for (layer, target), found in halves.items():
         if len(found) != 2:
             raise AdapterError(f"{path}: layer {layer} {target} has only lora_{next(iter(found))}")
-    # By columns, because that is how the native kernels read B; done here, off the engine's thread.
-    return {key: LoraPair(found["A"], found["B"].t().contiguous().t()) for key, found in halves.items()}
+    return {key: LoraPair(found["A"], found["B"]) for key, found in halves.items()}
 
 
 def _place_of(path: Path, name: str, base: QwenConfig) -> tuple[int, str, str]:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from specialists.adapters.checkpoint import LoraWeights, in_out_features
+from specialists.adapters.checkpoint import LoraPair, LoraWeights, in_out_features
 from specialists.adapters.lora import FUSED
 from specialists.engine.native.library import (
     ADAPTER_WORDS,
+    LANES,
     MAX_RANK,
     TARGETS_PER_PRODUCT,
     Kernels,
@@ -32,29 +34,48 @@ class AdapterTable:
     """One adapter as the kernels see it: for each layer and fused product a C struct Adapter, as 8-byte words."""
 
     words: Tensor  # int64 [num_layers * num_groups * ADAPTER_WORDS]
-    weights: LoraWeights  # keeps the memory alive that the words point to
+    memory: tuple[Tensor, ...]  # what the words point to
 
 
 def make_table(base: QwenConfig, weights: LoraWeights) -> AdapterTable:
-    """Addresses, ranks and columns of all factors of an adapter whose B factors are transposed in memory."""
+    """Packs all factors of an adapter for the kernels; about its own size in memory, a few milliseconds."""
     (scale,) = struct.unpack("q", struct.pack("d", weights.scaling))
     words: list[int] = []
+    memory: list[Tensor] = []
     for layer in range(base.num_layers):
         for group in _GROUPS:
+            targets = FUSED[group]
             out_start = 0
             for place in range(TARGETS_PER_PRODUCT):
-                targets = FUSED[group]
                 pair = weights.pairs.get((layer, targets[place])) if place < len(targets) else None
                 width = in_out_features(base, targets[place])[1] if place < len(targets) else 0
                 if pair is None:
                     words += [0, 0, 0, out_start, width]
                 else:
-                    assert pair.a.is_contiguous(), "the kernels read A by rows"
-                    assert pair.b.t().is_contiguous(), "the kernels read B by columns"
-                    words += [pair.a.data_ptr(), pair.b.data_ptr(), weights.rank, out_start, width]
+                    a, b, rank = _pack(pair)
+                    memory += [a, b]
+                    words += [a.data_ptr(), b.data_ptr(), rank, out_start, width]
                 out_start += width
             words.append(scale)
-    return AdapterTable(torch.tensor(words, dtype=torch.int64), weights)
+    return AdapterTable(torch.tensor(words, dtype=torch.int64), tuple(memory))
+
+
+def _pack(pair: LoraPair) -> tuple[Tensor, Tensor, int]:
+    """Both factors with what is multiplied together in pairs, and the rank made even by a column of zeros."""
+    rank = pair.a.shape[0]
+    a, b = F.pad(pair.a, (0, 0, 0, rank % 2)), F.pad(pair.b, (0, rank % 2))
+    return _in_lanes(a), _in_lanes(b), a.shape[0]
+
+
+def _in_lanes(factor: Tensor) -> Tensor:
+    """[outputs, inputs] -> for each 16 outputs (the last may be fewer) [inputs / 2][outputs][2], flat."""
+    outputs, inputs = factor.shape
+    whole = outputs // LANES * LANES
+    blocks = factor[:whole].view(-1, LANES, inputs // 2, 2).transpose(1, 2).reshape(-1)
+    if whole == outputs:
+        return blocks
+    rest = factor[whole:].reshape(outputs - whole, inputs // 2, 2).transpose(0, 1).reshape(-1)
+    return torch.cat([blocks, rest])
 
 
 class NativeLora:
@@ -108,7 +129,7 @@ class NativeLoraBatch:
         self._rows = torch.tensor(rows, dtype=torch.int32)
         self._tables = tables
         self._stride = tables.shape[1] // ADAPTER_WORDS  # structs from one slot to the next
-        self._reduced = torch.empty(num_tokens, TARGETS_PER_PRODUCT * MAX_RANK)
+        self._reduced = torch.empty(num_tokens, TARGETS_PER_PRODUCT * MAX_RANK, dtype=torch.bfloat16)
         self._offsets = {
             (layer, group): (layer * len(_GROUPS) + number) * ADAPTER_WORDS * ctypes.sizeof(ctypes.c_int64)
             for layer in range(base.num_layers)

@@ -91,47 +91,102 @@ inline void rotate_head(bf16* head, const bf16* cos, const bf16* sin, int64_t ha
     }
 }
 
-constexpr int kKeys = 32;      // keys whose weights are computed together
+constexpr int kLanes = 16;     // numbers in one vector register
 constexpr int kMaxGroup = 16;  // query heads that may share a key head
 constexpr int kMaxHead = 256;
 
-// Attention of the query heads of one row that share a key head, over the cache's blocks, with a running softmax.
+// sums += x[0] * pairs[lane][0] + x[1] * pairs[lane][1], for 16 lanes; `x` holds two bf16 numbers.
+#if defined(__AVX512BF16__)
+using Lanes = __m512;
+inline Lanes no_lanes() { return _mm512_setzero_ps(); }
+inline Lanes add_pair(Lanes sums, uint32_t x, const uint32_t* pairs, int lanes) {
+    __m512i w = lanes == kLanes ? _mm512_loadu_si512(pairs)
+                                : _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << lanes) - 1), pairs);
+    return _mm512_dpbf16_ps(sums, (__m512bh)_mm512_set1_epi32(static_cast<int32_t>(x)), (__m512bh)w);
+}
+inline void store(Lanes sums, float* out) { _mm512_storeu_ps(out, sums); }
+#else
+struct Lanes {
+    float values[kLanes];
+};
+inline Lanes no_lanes() { return {}; }
+inline Lanes add_pair(Lanes sums, uint32_t x, const uint32_t* pairs, int lanes) {
+    float first = wide(static_cast<bf16>(x)), second = wide(static_cast<bf16>(x >> 16));
+    for (int i = 0; i < lanes; ++i)
+        sums.values[i] += first * wide(static_cast<bf16>(pairs[i])) + second * wide(static_cast<bf16>(pairs[i] >> 16));
+    return sums;
+}
+inline void store(Lanes sums, float* out) { std::memcpy(out, sums.values, sizeof sums.values); }
+#endif
+
+inline uint32_t pair_at(const bf16* x, int64_t pair) {
+    uint32_t bits;
+    std::memcpy(&bits, x + 2 * pair, sizeof bits);
+    return bits;
+}
+
+// sums += weights times `count` rows of values, up to 64 columns of them.
+inline void add_values(float* sums, int width, const float* weights, const float* values, int count) {
+    float part[64] = {};
+    std::memcpy(part, sums, width * sizeof(float));
+    if (width == 64) {
+        for (int j = 0; j < count; ++j)
+#pragma omp simd
+            for (int d = 0; d < 64; ++d) part[d] += weights[j] * values[j * kMaxHead + d];
+    } else {
+        for (int j = 0; j < count; ++j)
+#pragma omp simd
+            for (int d = 0; d < width; ++d) part[d] += weights[j] * values[j * kMaxHead + d];
+    }
+    std::memcpy(sums, part, width * sizeof(float));
+}
+
+// Attention of the query heads of one row that share a key head, over the cache's blocks, 16 keys at a time with a running
+// softmax.
 void attend(const bf16* query, const bf16* keys, const bf16* values, const int64_t* blocks, int64_t block_size,
             int64_t num_keys, int group, int head_dim, float scale, bf16* out) {
-    float sums[kMaxGroup][kMaxHead] = {}, total[kMaxGroup] = {}, highest[kMaxGroup], weights[kMaxGroup][kKeys];
+    float sums[kMaxGroup][kMaxHead] = {}, total[kMaxGroup] = {}, highest[kMaxGroup], weights[kLanes];
+    float widened[kLanes][kMaxHead];
+    uint32_t pairs[kMaxHead / 2][kLanes] = {};
     std::fill(highest, highest + kMaxGroup, -std::numeric_limits<float>::infinity());
-    for (int64_t start = 0; start < num_keys; start += kKeys) {
-        int count = static_cast<int>(std::min<int64_t>(kKeys, num_keys - start));
-        int64_t places[kKeys];
+    for (int64_t start = 0; start < num_keys; start += kLanes) {
+        int count = static_cast<int>(std::min<int64_t>(kLanes, num_keys - start));
         for (int j = 0; j < count; ++j) {
             int64_t position = start + j;
-            places[j] = (blocks[position / block_size] * block_size + position % block_size) * head_dim;
+            int64_t place = (blocks[position / block_size] * block_size + position % block_size) * head_dim;
+            for (int pair = 0; pair < head_dim / 2; ++pair) pairs[pair][j] = pair_at(keys + place, pair);
+#pragma omp simd
+            for (int d = 0; d < head_dim; ++d) widened[j][d] = wide(values[place + d]);
         }
         for (int g = 0; g < group; ++g) {
-            float top = highest[g];
-            for (int j = 0; j < count; ++j) {
-                weights[g][j] = dot(query + g * head_dim, keys + places[j], head_dim) * scale;
-                top = std::max(top, weights[g][j]);
+            Lanes even = no_lanes(), odd = no_lanes();
+            for (int pair = 0; pair < head_dim / 2; pair += 2) {
+                even = add_pair(even, pair_at(query + g * head_dim, pair), pairs[pair], kLanes);
+                odd = add_pair(odd, pair_at(query + g * head_dim, pair + 1), pairs[pair + 1], kLanes);
             }
-            float shrink = highest[g] == top ? 1.0f : exponential(highest[g] - top);
-            if (std::isnan(top)) shrink = top;
-            highest[g] = top;
-            float added = 0.0f;
-            for (int j = 0; j < count; ++j) {
-                weights[g][j] = exponential(weights[g][j] - top);
-                added += weights[g][j];
+            float more[kLanes], top = highest[g], added = 0.0f;
+            store(even, weights);
+            store(odd, more);
+#pragma omp simd reduction(max : top)
+            for (int j = 0; j < kLanes; ++j) {
+                weights[j] = j < count ? (weights[j] + more[j]) * scale : -std::numeric_limits<float>::infinity();
+                top = std::max(top, weights[j]);
             }
-            total[g] = total[g] * shrink + added;
-            if (shrink != 1.0f)
-                for (int d = 0; d < head_dim; ++d) sums[g][d] *= shrink;
-        }
-        for (int j = 0; j < count; ++j) {
-            const bf16* value = values + places[j];
-            for (int g = 0; g < group; ++g) {
-                float weight = weights[g][j];
+#pragma omp simd reduction(+ : added)
+            for (int j = 0; j < kLanes; ++j) {
+                weights[j] = exponential(weights[j] - top);
+                added += weights[j];
+            }
+            if (highest[g] != top) {
+                float shrink = exponential(highest[g] - top);
+                total[g] *= shrink;
 #pragma omp simd
-                for (int d = 0; d < head_dim; ++d) sums[g][d] += weight * wide(value[d]);
+                for (int d = 0; d < head_dim; ++d) sums[g][d] *= shrink;
+                highest[g] = top;
             }
+            total[g] += added;
+            for (int first = 0; first < head_dim; first += 64)
+                add_values(sums[g] + first, std::min(64, head_dim - first), weights, &widened[0][first], count);
         }
     }
     for (int g = 0; g < group; ++g)
@@ -141,9 +196,9 @@ void attend(const bf16* query, const bf16* keys, const bf16* values, const int64
 // What one adapter has for one of the model's fused products: up to three targets.
 constexpr int kTargets = 3;
 struct Target {
-    const bf16* a;        // [rank, in_features]
-    const bf16* b;        // [rank, out_features]
-    int64_t rank;         // 0: this target is not adapted
+    const uint32_t* a;    // pairs of inputs, for 16 ranks side by side: [rank / 16][in_features / 2][16 or what is left]
+    const uint32_t* b;    // pairs of ranks, for 16 outputs side by side: [out_features / 16][rank / 2][16 or what is left]
+    int64_t rank;         // even; 0: this target is not adapted
     int64_t out_start;    // first output column
     int64_t out_features;
 };
@@ -152,25 +207,71 @@ struct Adapter {
     double scale;
 };
 
-constexpr int kOutBlock = 128;
 constexpr int kMaxRank = 64;
+constexpr int64_t kReducedWidth = kTargets * kMaxRank;
 
-void expand_rows(const Target& target, float scale, const int32_t* rows, int64_t num_rows, const float* reduced,
-                 int64_t reduced_width, int64_t column, int64_t start, int64_t stop, bf16* out, int64_t out_width) {
-    float factors[kMaxRank][kOutBlock];
-    int64_t width = stop - start;
-    for (int64_t r = 0; r < target.rank; ++r)
+// The products of some rows with 16 (or `lanes`) columns of `pairs` [num_pairs][lanes], given to `take(row, sums)`.
+template <int Rows, typename Take>
+inline void multiply(const bf16* const* x, const uint32_t* pairs, int64_t num_pairs, int lanes, Take&& take) {
+    Lanes sums[Rows];
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) sums[r] = no_lanes();
+    for (int64_t pair = 0; pair < num_pairs; ++pair)
+#pragma GCC unroll 16
+        for (int r = 0; r < Rows; ++r) sums[r] = add_pair(sums[r], pair_at(x[r], pair), pairs + pair * lanes, lanes);
+    for (int r = 0; r < Rows; ++r) take(r, sums[r]);
+}
+
+template <typename Take>
+inline void multiply_rows(const bf16* const* x, int64_t rows, const uint32_t* pairs, int64_t num_pairs, int lanes, Take&& take) {
+    int64_t r = 0;
+    for (; rows - r >= 16; r += 16) multiply<16>(x + r, pairs, num_pairs, lanes, [&](int i, Lanes sums) { take(r + i, sums); });
+    if (rows - r >= 8) { multiply<8>(x + r, pairs, num_pairs, lanes, [&](int i, Lanes sums) { take(r + i, sums); }); r += 8; }
+    if (rows - r >= 4) { multiply<4>(x + r, pairs, num_pairs, lanes, [&](int i, Lanes sums) { take(r + i, sums); }); r += 4; }
+    if (rows - r >= 2) { multiply<2>(x + r, pairs, num_pairs, lanes, [&](int i, Lanes sums) { take(r + i, sums); }); r += 2; }
+    if (rows - r >= 1) multiply<1>(x + r, pairs, num_pairs, lanes, [&](int i, Lanes sums) { take(r + i, sums); });
+}
+
+constexpr int64_t kRowsAtOnce = 64;
+
+// 16 ranks of one target, for some rows: reduced = A x, rounded to bf16.
+void reduce(const Target& target, int64_t start, const int32_t* rows, int64_t num_rows, const bf16* x, int64_t in_features,
+            bf16* reduced, int64_t column) {
+    int lanes = static_cast<int>(std::min<int64_t>(kLanes, target.rank - start));
+    const uint32_t* pairs = target.a + start * (in_features / 2);
+    for (int64_t first = 0; first < num_rows; first += kRowsAtOnce) {
+        int64_t count = std::min(kRowsAtOnce, num_rows - first);
+        const bf16* inputs[kRowsAtOnce];
+        for (int64_t i = 0; i < count; ++i) inputs[i] = x + rows[first + i] * in_features;
+        multiply_rows(inputs, count, pairs, in_features / 2, lanes, [&](int64_t i, Lanes sums) {
+            float values[kLanes];
+            store(sums, values);
+            bf16* place = reduced + rows[first + i] * kReducedWidth + column + start;
+            for (int lane = 0; lane < lanes; ++lane) place[lane] = narrow(values[lane]);
+        });
+    }
+}
+
+// 16 outputs of one target, for some rows: out += scale * B reduced.
+void expand(const Target& target, float scale, int64_t start, const int32_t* rows, int64_t num_rows, const bf16* reduced,
+            int64_t column, bf16* out, int64_t out_width) {
+    int lanes = static_cast<int>(std::min<int64_t>(kLanes, target.out_features - start));
+    const uint32_t* pairs = target.b + start * (target.rank / 2);
+    for (int64_t first = 0; first < num_rows; first += kRowsAtOnce) {
+        int64_t count = std::min(kRowsAtOnce, num_rows - first);
+        const bf16* inputs[kRowsAtOnce];
+        for (int64_t i = 0; i < count; ++i) inputs[i] = reduced + rows[first + i] * kReducedWidth + column;
+        multiply_rows(inputs, count, pairs, target.rank / 2, lanes, [&](int64_t i, Lanes sums) {
+            float values[kLanes];
+            store(sums, values);
+            bf16* place = out + rows[first + i] * out_width + target.out_start + start;
+            if (lanes == kLanes) {
 #pragma omp simd
-        for (int64_t n = 0; n < width; ++n) factors[r][n] = wide(target.b[r * target.out_features + start + n]);
-    for (int64_t i = 0; i < num_rows; ++i) {
-        float sums[kOutBlock] = {};
-        const float* h = reduced + rows[i] * reduced_width + column;
-        for (int64_t r = 0; r < target.rank; ++r)
-#pragma omp simd
-            for (int64_t n = 0; n < kOutBlock; ++n) sums[n] += h[r] * factors[r][n];
-        bf16* place = out + rows[i] * out_width + target.out_start + start;
-#pragma omp simd
-        for (int64_t n = 0; n < width; ++n) place[n] = narrow(wide(place[n]) + scale * sums[n]);
+                for (int lane = 0; lane < kLanes; ++lane) place[lane] = narrow(wide(place[lane]) + scale * values[lane]);
+            } else {
+                for (int lane = 0; lane < lanes; ++lane) place[lane] = narrow(wide(place[lane]) + scale * values[lane]);
+            }
+        });
     }
 }
 
@@ -198,7 +299,6 @@ void quantize_row(const bf16* x, int64_t n, uint8_t* out, int64_t stride, float*
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
 #define POLYMATH_HAS_LINEAR 1
-constexpr int kLanes = 16;
 constexpr int kTall = 16;  // rows of a tile; with its sums it just fits the 32 vector registers
 
 // A weight in blocks of 16 outputs; of each the inputs that fit 4 bytes lie together: [out / 16][in * size / 4][16][4 bytes].
@@ -371,22 +471,25 @@ void polymath_silu_mul(const bf16* gate_up, bf16* out, int64_t rows, int64_t n) 
         }
 }
 
-// `rows` are the adapted rows, those of one adapter together; run i is rows [starts[i], starts[i + 1]) with adapters[i].
+// `rows` are the adapted rows, those of one adapter together; run i is rows [starts[i], starts[i + 1]) with slots[i].
 void polymath_lora(const Adapter* table, int64_t stride, const int32_t* slots, const int32_t* starts, int64_t num_runs,
-                   const int32_t* rows, const bf16* x, int64_t in_features, bf16* out, int64_t out_width,
-                   float* reduced) {
-    constexpr int64_t kWidth = kTargets * kMaxRank;
+                   const int32_t* rows, const bf16* x, int64_t in_features, bf16* out, int64_t out_width, bf16* reduced) {
 #pragma omp parallel num_threads(num_threads)
     {
         for (int64_t run = 0; run < num_runs; ++run) {
             const Adapter& adapter = table[slots[run] * stride];
+            const int32_t* own_rows = rows + starts[run];
+            int64_t num_rows = starts[run + 1] - starts[run];
+            // By halves of the rows too: a single target of rank 16 would keep one thread busy and the others waiting.
+            int64_t half = num_rows < 8 ? num_rows : (num_rows / 2 + 7) / 8 * 8, parts = num_rows <= half ? 1 : 2;
             for (int t = 0; t < kTargets; ++t) {
                 const Target& target = adapter.targets[t];
-#pragma omp for schedule(static) nowait
-                for (int64_t r = 0; r < target.rank; ++r)
-                    for (int64_t i = starts[run]; i < starts[run + 1]; ++i)
-                        reduced[rows[i] * kWidth + t * kMaxRank + r] =
-                            dot(target.a + r * in_features, x + rows[i] * in_features, in_features);
+#pragma omp for schedule(dynamic, 1) nowait
+                for (int64_t task = 0; task < (target.rank + kLanes - 1) / kLanes * parts; ++task) {
+                    int64_t first = task % parts * half, count = std::min(half, num_rows - first);
+                    reduce(target, task / parts * kLanes, own_rows + first, parts == 1 ? num_rows : count, x, in_features,
+                           reduced, t * kMaxRank);
+                }
             }
         }
 #pragma omp barrier
@@ -396,10 +499,9 @@ void polymath_lora(const Adapter* table, int64_t stride, const int32_t* slots, c
                 const Target& target = adapter.targets[t];
                 if (target.rank == 0) continue;
 #pragma omp for schedule(static) nowait
-                for (int64_t start = 0; start < target.out_features; start += kOutBlock)
-                    expand_rows(target, static_cast<float>(adapter.scale), rows + starts[run],
-                                starts[run + 1] - starts[run], reduced, kWidth, t * kMaxRank, start,
-                                std::min<int64_t>(start + kOutBlock, target.out_features), out, out_width);
+                for (int64_t start = 0; start < target.out_features; start += kLanes)
+                    expand(target, static_cast<float>(adapter.scale), start, rows + starts[run], starts[run + 1] - starts[run],
+                           reduced, t * kMaxRank, out, out_width);
             }
         }
     }
@@ -409,6 +511,7 @@ void polymath_lora(const Adapter* table, int64_t stride, const int32_t* slots, c
 // out [rows, out_features] = x [rows, in_features] times a packed weight; both widths are multiples of 16. `scratch` has room for
 // rows rounded up to whole tiles, `row_scale` for as many floats.
 void polymath_linear(const bf16* x, int64_t rows, const PackedWeight* weight, bf16* out, uint8_t* scratch, float* row_scale) {
+    if (rows == 0) return;  // no row of this step is sampled
     int64_t num_tiles = (rows + kTall - 1) / kTall, height = (rows + num_tiles - 1) / num_tiles;
     bool is_int8 = weight->scale != nullptr;
     const Shape& shape = is_int8 ? kShapes<Int8>[height - 1] : kShapes<Bf16>[height - 1];
