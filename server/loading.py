@@ -41,6 +41,10 @@ def engine_config(settings: Settings, *, device: str, dtype: str) -> EngineConfi
             max_adapters=settings.max_adapters,
             max_lora_rank=settings.max_lora_rank,
             num_threads=settings.threads,
+            quantization=settings.quantization,
+            kernels=settings.kernels,
+            kernel_folder=settings.home / "kernels",
+            batch_invariant=settings.batch_invariant,
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error
@@ -48,7 +52,11 @@ def engine_config(settings: Settings, *, device: str, dtype: str) -> EngineConfi
 
 def check_settings(settings: Settings) -> None:
     """What can be refused before anything is loaded. Raises SettingsError."""
-    engine_config(settings, device="cpu", dtype="float32")
+    engine_config(settings, device="cpu", dtype=_dtype(settings))
+
+
+def _dtype(settings: Settings) -> str:
+    return "bfloat16" if settings.dtype == "auto" else settings.dtype
 
 
 def load_services(settings: Settings) -> Services:
@@ -125,7 +133,7 @@ def _load_engine(settings: Settings, base: Path) -> "tuple[LLMEngine, AdapterReg
     from specialists.adapters.registry import AdapterRegistry
     from specialists.engine.llm_engine import LLMEngine
 
-    dtype = "bfloat16" if settings.dtype == "auto" else settings.dtype
+    dtype = _dtype(settings)
     engine = LLMEngine(base, engine_config(settings, device=_device(settings), dtype=dtype))
     registry = AdapterRegistry(
         engine.runner.model.config, max_rank=settings.max_lora_rank, dtype=getattr(torch, dtype)

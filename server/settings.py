@@ -63,6 +63,15 @@ class Settings(BaseSettings):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    quantization: Literal["none", "int8", "bnb-nf4", "bnb-int8"] = Field(
+        "none", description="how the base's weights are kept in memory; adapters stay as they are"
+    )
+    kernels: Literal["auto", "native", "torch"] = Field(
+        "auto", description="the engine's own CPU kernels: where they can be compiled, always, or never"
+    )
+    batch_invariant: bool = Field(
+        False, description="same tokens whoever shares the batch, exactly; needs the native kernels"
+    )
     threads: int | None = Field(None, ge=1, description="threads of one model step; all cores by default")
     max_num_seqs: int = Field(32, ge=1, description="sequences that run at the same time")
     num_blocks: int = Field(2048, ge=1, description="blocks of the key/value cache")
@@ -73,7 +82,7 @@ class Settings(BaseSettings):
     )
     reuse_prefixes: bool = Field(True, description="compute shared beginnings of prompts once")
     max_model_len: int = Field(4096, ge=2, description="longest prompt and answer together, in tokens")
-    max_adapters: int = Field(8, ge=1, description="specialists that one step can mix")
+    max_adapters: int = Field(32, ge=1, description="specialists that one step can mix")
     max_lora_rank: int = Field(64, ge=1, description="largest rank of a specialist's adapter")
 
     max_queued_requests: int = Field(256, ge=0, description="requests that may wait; more get a 429")

@@ -103,6 +103,14 @@ class BlockManager:
                 # Computed twice at the same time: what follows this copy follows its twin just as well.
                 block.content_id = self._blocks[twin].content_id
 
+    def forget(self, sequence: Sequence) -> None:
+        """Make the contents of the sequence's blocks unknown: nobody starts from them any more."""
+        for block_id in sequence.block_table:
+            key = self._blocks[block_id].key
+            if key is not None:
+                del self._block_by_key[key]
+                self._blocks[block_id].key = None
+
     def free(self, sequence: Sequence) -> None:
         """Take back all blocks of the sequence. Known contents stay findable until their block is needed."""
         # The end goes first, so that it is also evicted first: a beginning is of use to more prompts.

@@ -27,7 +27,7 @@ class EngineConfig:
     max_num_batched_tokens: int = 512
     max_prefill_tokens_while_decoding: int = 128
     max_model_len: int = 4096
-    max_adapters: int = 8
+    max_adapters: int = 32
     max_lora_rank: int = 64
     reuse_prefixes: bool = True
     num_threads: int | None = None

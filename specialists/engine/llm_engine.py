@@ -1,5 +1,6 @@
 """Requests in, increments of text out, one step at a time. Synchronous: `async_engine` gives it a thread."""
 
+import logging
 import random
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
@@ -15,10 +16,12 @@ from specialists.engine.model_runner import ModelRunner
 from specialists.engine.output import FinishReason, RequestOutput
 from specialists.engine.sampling_params import SamplingParams
 from specialists.engine.scheduler import Scheduler
-from specialists.engine.scheduler_output import SchedulerOutput
+from specialists.engine.scheduler_output import AdapterPlacement, SchedulerOutput
 from specialists.engine.sequence import BASE_ADAPTER, Sequence
 from specialists.engine.stopping import StopChecker
 from specialists.tokenizer import ChatTokenizer
+
+logger = logging.getLogger(__name__)
 
 
 class PromptTooLongError(ValueError):
@@ -116,20 +119,49 @@ class LLMEngine:
     def step(self) -> list[RequestOutput]:
         """Run one step; an output for each request that has news.
 
-        When the step fails, the requests in it fail with the error and the others go on.
+        When the step fails, its requests run one by one, so that only those that fail alone end with an error.
         """
         plan = self.scheduler.schedule()
         if plan.is_empty:
             return []
         try:
-            self._place_adapters(plan)
+            for placement in plan.placements:
+                self._place(plan, placement)
             token_ids = self.runner.execute(plan)
-        except Exception as error:
-            return self._fail(plan, error)
+        except Exception:
+            logger.exception("a step of %d requests failed", len(plan.scheduled))
+            return self._step_one_by_one(plan)
+        return self._advance(plan, token_ids)
+
+    def _step_one_by_one(self, plan: SchedulerOutput) -> list[RequestOutput]:
+        outputs: list[RequestOutput] = []
+        for item in plan.scheduled:
+            is_decode = item in plan.decodes
+            placements = tuple(p for p in plan.placements if p.adapter_id == item.sequence.adapter_id)
+            alone = (
+                SchedulerOutput((item,), (), placements)
+                if is_decode
+                else SchedulerOutput((), (item,), placements)
+            )
+            try:
+                for placement in placements:
+                    self._place(alone, placement)
+                token_ids = self.runner.execute(alone)
+            except Exception as error:
+                outputs.append(self._fail(item.sequence, f"{type(error).__name__}: {error}"))
+            else:
+                outputs += self._advance(alone, token_ids)
+        return outputs
+
+    def _advance(self, plan: SchedulerOutput, token_ids: SequenceOf[int | None]) -> list[RequestOutput]:
+        """Note that the step ran, and take its tokens."""
         completing = [item.sequence for item in plan.scheduled if item.completes]
         self.scheduler.advance(plan)
         return [
-            self._accept(sequence, token_id) for sequence, token_id in zip(completing, token_ids, strict=True)
+            self._fail(sequence, "the model's logits are not finite")
+            if token_id is None
+            else self._accept(sequence, token_id)
+            for sequence, token_id in zip(completing, token_ids, strict=True)
         ]
 
     def generate(
@@ -167,14 +199,13 @@ class LLMEngine:
                         progress(len(done))
         return [done[index] for index in range(len(prompts))]
 
-    def _place_adapters(self, plan: SchedulerOutput) -> None:
-        """Bring the newly placed adapters to their slots; each has a request in this very step."""
-        slots = {placement.adapter_id: placement.slot for placement in plan.placements}
+    def _place(self, plan: SchedulerOutput, placement: AdapterPlacement) -> None:
         for item in plan.prefills:
             adapter = self._requests[item.sequence.request_id].adapter
-            if adapter is not None and adapter.generation in slots:
-                self.runner.place(slots.pop(adapter.generation), adapter.weights)
-        assert not slots, f"adapters {sorted(slots)} were placed without a request"
+            if adapter is not None and adapter.generation == placement.adapter_id:
+                self.runner.place(placement.slot, adapter.weights)
+                return
+        raise AssertionError(f"adapter {placement.adapter_id} was placed without a request")
 
     def _accept(self, sequence: Sequence, token_id: int) -> RequestOutput:
         """Take one sampled token: append it, make text of it, and end the sequence where it ends."""
@@ -201,15 +232,11 @@ class LLMEngine:
         del self._requests[request.sequence.request_id]
         return self._output(request.sequence, text, (token_id,), reason)
 
-    def _fail(self, plan: SchedulerOutput, error: Exception) -> list[RequestOutput]:
-        outputs = []
-        for item in plan.scheduled:
-            self.scheduler.finish(item.sequence)
-            del self._requests[item.sequence.request_id]
-            outputs.append(
-                self._output(item.sequence, "", (), FinishReason.FAILED, f"{type(error).__name__}: {error}")
-            )
-        return outputs
+    def _fail(self, sequence: Sequence, error: str) -> RequestOutput:
+        # What it computed is not for others to share: a prefix of NaNs would spread.
+        self.scheduler.finish(sequence, forget=True)
+        del self._requests[sequence.request_id]
+        return self._output(sequence, "", (), FinishReason.FAILED, error)
 
     def _output(
         self,

@@ -32,6 +32,11 @@ class ModelRunner:
         dtype = getattr(torch, config.dtype)
         self.kernels = find_kernels(config)
         self.model = QwenModel(folder, self._device, dtype, config, self.kernels)
+        if config.batch_invariant and not self.model.is_batch_invariant:
+            raise BuildError(
+                "batch_invariant needs the native kernels with their products (a CPU with AVX512-VNNI and AVX512-BF16 and "
+                "without AMX, dtype bfloat16, quantization none or int8); this engine does not have them"
+            )
         shape = self.model.config
         self.cache = KVCache(
             num_layers=shape.num_layers,
@@ -53,8 +58,11 @@ class ModelRunner:
         self._lora.place(slot, weights)
 
     @torch.inference_mode()
-    def execute(self, output: SchedulerOutput) -> list[int]:
-        """Run the planned step; one new token id for each planned sequence that completes, in the plan's order."""
+    def execute(self, output: SchedulerOutput) -> list[int | None]:
+        """Run the planned step; one new token id for each planned sequence that completes, in the plan's order.
+
+        None stands for a sequence whose logits are not finite.
+        """
         batch = build_batch(output, self.cache.block_size, self._device)
         logits = self.model.forward(batch, self.cache, self._lora.for_step(output))
         return sample(logits, [item.sequence for item in output.scheduled if item.completes])

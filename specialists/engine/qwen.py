@@ -16,6 +16,7 @@ from specialists.engine.config import EngineConfig
 from specialists.engine.kv_cache import KVCache
 from specialists.engine.linear import Linear, LinearMaker
 from specialists.engine.native.library import Kernels
+from specialists.engine.native_linear import NativeLinear
 from specialists.engine.ops import HeadNorms, NativeOps, Ops, TorchOps
 from specialists.engine.qwen_config import QwenConfig, read_qwen_config
 from specialists.engine.rotary import RotaryEmbedding
@@ -70,6 +71,16 @@ class QwenModel:
             self._ops = NativeOps(kernels, config, rotary, batch_invariant=engine.batch_invariant)
         else:
             self._ops = TorchOps(config, rotary)
+
+    @property
+    def is_batch_invariant(self) -> bool:
+        """Whether every operation computes a row from that row alone, in a fixed order."""
+        layers = [
+            linear for layer in self._layers for linear in (layer.qkv, layer.o, layer.gate_up, layer.down)
+        ]
+        return isinstance(self._ops, NativeOps) and all(
+            isinstance(linear, NativeLinear) for linear in [*layers, self._lm_head]
+        )
 
     def forward(self, batch: ForwardBatch, cache: KVCache, lora: LoraBatch | None) -> Tensor:
         """Runs all tokens of the batch, writes the cache; returns the logits [num_sampled, vocab_size]."""

@@ -12,11 +12,18 @@ from specialists.engine.sequence import Sequence
 _LIKELY_ENOUGH = 256
 
 
-def sample(logits: Tensor, sequences: list[Sequence]) -> list[int]:
-    """logits [num_rows, vocab_size], one sequence per row -> one token id per row."""
-    token_ids = greedy(logits)
+def sample(logits: Tensor, sequences: list[Sequence]) -> list[int | None]:
+    """logits [num_rows, vocab_size], one sequence per row -> one token id per row.
+
+    None for a row whose logits hold a NaN, or no finite maximum: nothing can be said about its next token.
+    """
+    if not sequences:
+        return []
+    best = greedy(logits)
+    highest = logits[torch.arange(len(best)), torch.tensor(best)].float().isfinite().tolist()
+    token_ids = [token_id if is_finite else None for token_id, is_finite in zip(best, highest, strict=True)]
     for row, sequence in enumerate(sequences):
-        if not sequence.params.is_greedy:
+        if token_ids[row] is not None and not sequence.params.is_greedy:
             # Counted from the position, so that a preempted sequence draws the same again.
             draw = random.Random(f"{sequence.seed}:{len(sequence)}").random()
             token_ids[row] = sample_row(logits[row], sequence.params, draw)
@@ -24,7 +31,7 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[int]:
 
 
 def greedy(logits: Tensor) -> list[int]:
-    """The most likely token of each row [num_rows, vocab_size]; the lowest id among equals."""
+    """The most likely token of each row [num_rows, vocab_size]; the lowest id among equals, a NaN before all."""
     if logits.device.type == "cpu":
         # torch's argmax over bf16 rows is not vectorised: 9 ms for 16 rows of 152k where this takes 0.7.
         return logits.float().numpy().argmax(axis=-1).tolist()  # type: ignore[no-any-return]

@@ -1,12 +1,11 @@
 """Who runs in the next step. Integers only: no tensors, no text.
 
-Running streams decode first; prompts fill what is left of the step's token budget in chunks; new requests are admitted in
-order of arrival while sequences, blocks and adapter slots last. A request whose adapter finds no slot is passed over, not
-waited for. When blocks run out the youngest running sequence is preempted: it loses its cache, keeps its tokens, and is
-computed anew when there is room.
+Running streams decode first; prompts fill what is left of the step's token budget in chunks; new requests are admitted,
+fairly between adapters (`waiting`), while sequences, blocks and adapter slots last. When blocks run out the youngest running
+sequence is preempted: it loses its cache, keeps its tokens, and is computed anew when there is room.
 """
 
-from collections import deque
+from collections import Counter
 
 from specialists.adapters.slots import SlotTable
 from specialists.engine.block_manager import BlockManager
@@ -18,6 +17,7 @@ from specialists.engine.scheduler_output import (
     SchedulerOutput,
 )
 from specialists.engine.sequence import BASE_ADAPTER, Sequence, SequenceStatus
+from specialists.engine.waiting import WaitingQueue
 
 
 class Scheduler:
@@ -27,7 +27,7 @@ class Scheduler:
         self._config = config
         self.blocks = BlockManager(config.num_blocks, config.block_size, reuse_prefixes=config.reuse_prefixes)
         self.slots = SlotTable(config.max_adapters)
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = WaitingQueue(patience=config.max_num_seqs)
         self.running: list[Sequence] = []
         self.num_preemptions = 0
 
@@ -53,12 +53,17 @@ class Scheduler:
             item.sequence.num_computed += item.num_tokens
             self.blocks.publish(item.sequence, num_before)
 
-    def finish(self, sequence: Sequence) -> None:
-        """End a sequence in whatever state it is; frees its blocks and its hold on the adapter slot. Idempotent."""
+    def finish(self, sequence: Sequence, *, forget: bool = False) -> None:
+        """End a sequence in whatever state it is; frees its blocks and its hold on the adapter slot. Idempotent.
+
+        With `forget` no later request may start from what this one computed.
+        """
         if sequence.status is SequenceStatus.FINISHED:
             return
         if sequence.status is SequenceStatus.RUNNING:
             self.running.remove(sequence)
+            if forget:
+                self.blocks.forget(sequence)
             self._release(sequence)
         else:
             self.waiting.remove(sequence)
@@ -110,26 +115,31 @@ class Scheduler:
     def _admit(self, budget: int) -> tuple[list[ScheduledSequence], list[AdapterPlacement]]:
         admitted: list[ScheduledSequence] = []
         placements: list[AdapterPlacement] = []
-        passed_over: list[Sequence] = []
-        while self.waiting and budget and len(self.running) < self._config.max_num_seqs:
-            sequence = self.waiting[0]
-            if not self.blocks.can_grow(sequence, len(sequence)):
-                break  # in order of arrival: a shorter prompt behind must not starve this one
-            self.waiting.popleft()
+        passed_over: set[int] = set()
+        num_running = Counter(sequence.adapter_id for sequence in self.running)
+        while budget and len(self.running) < self._config.max_num_seqs:
+            sequence = self.waiting.next_one(num_running, passed_over)
+            if sequence is None or not self.blocks.can_grow(sequence, len(sequence)):
+                break  # who is next waits for its blocks: a shorter prompt behind must not starve it
             if not self._take_slot(sequence, placements):
-                passed_over.append(sequence)
+                passed_over.add(sequence.adapter_id)
                 continue
-            self.blocks.share_prefix(sequence)
-            if sequence.num_completion == 0:  # not one that comes back after a preemption
-                sequence.num_cached = sequence.num_computed
-            self.blocks.grow(sequence, len(sequence))
-            sequence.status = SequenceStatus.RUNNING
-            self.running.append(sequence)
-            num_tokens = min(sequence.num_uncomputed, budget)
+            self.waiting.admit(sequence, passed_over)
+            num_running[sequence.adapter_id] += 1
+            num_tokens = self._start(sequence, budget)
             admitted.append(ScheduledSequence(sequence, num_tokens, self._slot_of(sequence)))
             budget -= num_tokens
-        self.waiting.extendleft(reversed(passed_over))
         return admitted, placements
+
+    def _start(self, sequence: Sequence, budget: int) -> int:
+        """Give an admitted sequence its blocks; returns how many of its tokens run in this step."""
+        self.blocks.share_prefix(sequence)
+        if sequence.num_completion == 0:  # not one that comes back after a preemption
+            sequence.num_cached = sequence.num_computed
+        self.blocks.grow(sequence, len(sequence))
+        sequence.status = SequenceStatus.RUNNING
+        self.running.append(sequence)
+        return min(sequence.num_uncomputed, budget)
 
     def _take_slot(self, sequence: Sequence, placements: list[AdapterPlacement]) -> bool:
         if sequence.adapter_id == BASE_ADAPTER:
@@ -148,7 +158,7 @@ class Scheduler:
         self.running.remove(sequence)
         self._release(sequence)
         sequence.status = SequenceStatus.WAITING
-        self.waiting.appendleft(sequence)
+        self.waiting.push_back(sequence)
         self.num_preemptions += 1
 
     def _release(self, sequence: Sequence) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from specialists.adapters.registry import AdapterRegistry, LoadedAdapter
-from specialists.engine.config import EngineConfig
+from specialists.engine.config import EngineConfig, Quantization
 from specialists.engine.llm_engine import LLMEngine
 from specialists.engine.output import FinishReason, RequestOutput
 from specialists.engine.qwen_config import read_qwen_config
@@ -61,11 +61,19 @@ class EngineGenerator:
         self._max_pending = 2 * engine.config.max_num_seqs
 
     @classmethod
-    def from_folders(cls, model: Path, adapter: Path | None = None, concurrency: int = 32) -> Self:
+    def from_folders(
+        cls,
+        model: Path,
+        adapter: Path | None = None,
+        concurrency: int = 32,
+        quantization: Quantization = "none",
+    ) -> Self:
         """Load a base and perhaps an adapter. Raises what loading them raises, naming the folder."""
         registry = AdapterRegistry(read_qwen_config(model))
         loaded = None if adapter is None else registry.load(adapter)
-        return cls(LLMEngine(model, EngineConfig(max_num_seqs=concurrency)), loaded)
+        return cls(
+            LLMEngine(model, EngineConfig(max_num_seqs=concurrency, quantization=quantization)), loaded
+        )
 
     def __call__(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         """Yield answers as they finish; `requests` is read only as fast as the engine takes them."""

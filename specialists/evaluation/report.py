@@ -41,16 +41,22 @@ class Report:
     machine: str
     date: str
     answers: tuple[GradedAnswer, ...]
+    quantization: str = "none"
 
     @property
     def mean_tokens(self) -> float:
         return self.num_tokens / self.num_items
 
+    @property
+    def _of_quantization(self) -> str:
+        return "" if self.quantization == "none" else f" ({self.quantization})"
+
     def summary(self) -> str:
         """One line for people."""
         low, high = (100 * bound for bound in self.interval)
+        subject = f"{self.adapter or 'base'}{self._of_quantization}"
         return (
-            f"{self.task}/{self.split}  {self.adapter or 'base'}: accuracy {100 * self.accuracy:.1f}% "
+            f"{self.task}/{self.split}  {subject}: accuracy {100 * self.accuracy:.1f}% "
             f"[{low:.1f}, {high:.1f}], format {100 * self.format_adherence:.1f}%, {self.num_items} items, "
             f"{self.mean_tokens:.0f} tokens each, {self.num_cut} cut, {self.seconds:.0f} s"
         )

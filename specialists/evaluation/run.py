@@ -18,6 +18,7 @@ from typing import get_args
 
 from rich.console import Console
 
+from specialists.engine.config import Quantization
 from specialists.engine.sampling_params import SamplingParams
 from specialists.evaluation.generation import EngineGenerator, Generate, Generation, GenerationRequest
 from specialists.evaluation.grading import grade_as_they_come
@@ -36,6 +37,7 @@ class Subject:
     adapter: str | None = None
     split: Split = "test"
     seed: int = 20
+    quantization: Quantization = "none"
 
 
 def evaluate(task: Task[ItemT], items: Sequence[ItemT], generate: Generate, subject: Subject) -> Report:
@@ -50,6 +52,7 @@ def evaluate(task: Task[ItemT], items: Sequence[ItemT], generate: Generate, subj
         split=subject.split,
         model=subject.model,
         adapter=subject.adapter,
+        quantization=subject.quantization,
         seconds=round(seconds, 1),
         seed=subject.seed,
         commit=current_commit(),
@@ -91,12 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         task = get_task(options.task, options.split)
         items = task.load(options.data)[: options.limit]
-        generator = EngineGenerator.from_folders(options.model, options.adapter, options.concurrency)
+        generator = EngineGenerator.from_folders(
+            options.model, options.adapter, options.concurrency, options.quantization
+        )
         subject = Subject(
             model=options.model.resolve().name,
             adapter=options.adapter and options.adapter.resolve().name,
             split=options.split,
             seed=options.seed,
+            quantization=options.quantization,
         )
         report = evaluate(task, items, generator, subject)
         report.write(options.out)
@@ -119,6 +125,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="the JSON report to write")
     parser.add_argument("--limit", type=int, help="only the first N items")
     parser.add_argument("--concurrency", type=int, default=32, help="sequences decoded together")
+    parser.add_argument("--quantization", choices=get_args(Quantization), default="none", help="of the base")
     parser.add_argument("--seed", type=int, default=20, help="of the bootstrap; decoding is greedy")
     return parser.parse_args(arguments)
 

@@ -27,6 +27,7 @@ from typing import Any, Literal, get_args
 
 from rich.console import Console
 
+from specialists.engine.config import Quantization
 from specialists.engine.sampling_params import SamplingParams
 from specialists.evaluation.generation import EngineGenerator, Generate, Generation, GenerationRequest
 from specialists.evaluation.grading import grade_as_they_come
@@ -185,13 +186,16 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         "model": options.model.resolve().name,
         "adapter": options.adapter and options.adapter.resolve().name,
         "prompt": plan.prompt,
+        "quantization": options.quantization,
         "seed": plan.seed,
         "temperature": plan.temperature,
         "max_new_tokens": plan.max_new_tokens,
     }
     start = monotonic()
     with AttemptLog(options.out.with_suffix(".attempts.jsonl"), settings) as log:
-        generate = EngineGenerator.from_folders(options.model, options.adapter, options.concurrency)
+        generate = EngineGenerator.from_folders(
+            options.model, options.adapter, options.concurrency, options.quantization
+        )
         sample_solutions(task, items, generate, plan, log)
     known = {item.id: item for item in task.load(options.data)}
     solutions = select_solutions(task, known, log.attempts, options.max_per_problem)
@@ -217,6 +221,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="only N problems, drawn with the seed")
     parser.add_argument("--max-minutes", type=float, default=float("inf"), help="ask nothing new after this")
     parser.add_argument("--concurrency", type=int, default=48, help="sequences decoded together")
+    parser.add_argument("--quantization", choices=get_args(Quantization), default="none", help="of the base")
     parser.add_argument("--seed", type=int, default=20)
     return parser.parse_args(arguments)
 

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
+_SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
 _FLAGS = (
     "-std=c++17",
     "-O3",
-    "-march=native",
     "-fopenmp",  # the same libgomp as torch's, already loaded: one pool of threads, not two
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -26,22 +26,28 @@ class BuildError(RuntimeError):
     """The kernels cannot be compiled here; the message says why."""
 
 
-def build_kernels(folder: Path) -> Path:
-    """The compiled kernels in `folder`, made if they are not there. Takes seconds the first time. Raises BuildError."""
+def build_kernels(folder: Path, architecture: str = "native") -> Path:
+    """The compiled kernels in `folder`, made if they are not there. Takes seconds the first time. Raises BuildError.
+
+    `architecture` is the compiler's name for the processor to compile for; it must be able to run here.
+    """
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         raise BuildError(f"no C++ compiler was found (looked for {', '.join(_COMPILERS)})")
-    library = folder / f"kernels-{_fingerprint(compiler)}.so"
+    command = [compiler, f"-march={architecture}", *_FLAGS]
+    library = folder / f"kernels-{_fingerprint(command)}.so"
     if not library.exists():
-        _compile(compiler, library)
+        _compile(command, library)
     return library
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(command: list[str]) -> str:
     """Changes with the source, the flags, the compiler and the processor: a cache folder may move between machines."""
-    digest = hashlib.sha256(SOURCE.read_bytes())
-    digest.update(" ".join(_FLAGS).encode())
-    digest.update(_run([compiler, "--version"]).encode())
+    digest = hashlib.sha256()
+    for source in _SOURCES:
+        digest.update(source.read_bytes())
+    digest.update(" ".join(command).encode())
+    digest.update(_run([command[0], "--version"]).encode())
     digest.update(_processor().encode())
     return digest.hexdigest()[:16]
 
@@ -55,12 +61,12 @@ def _processor() -> str:
     return "\n".join(sorted(described))
 
 
-def _compile(compiler: str, library: Path) -> None:
+def _compile(command: list[str], library: Path) -> None:
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent, prefix=".compile-") as scratch:
             made = Path(scratch) / library.name
-            _run([compiler, *_FLAGS, "-o", str(made), str(SOURCE)])
+            _run([*command, "-o", str(made), str(SOURCE)])
             made.replace(library)  # whole or not at all, and two starting servers do not mind each other
     except OSError as error:
         raise BuildError(f"{library.parent} cannot be written: {error.strerror or error}") from error

@@ -92,29 +92,54 @@ def test_abort_frees_everything_and_leaves_the_others_alone(tiny_engine: LLMEngi
     assert alone.text.endswith("".join(output.text for output in outputs["stays"]))
 
 
-def test_a_failing_step_fails_its_requests_and_the_engine_goes_on(tiny_engine: LLMEngine):
-    expected = tiny_engine.generate([PROMPT], GREEDY)
-    _fail_once(tiny_engine, RuntimeError("out of luck"))
-    for name in ("a", "b"):
-        tiny_engine.add_request(name, PROMPT, GREEDY)
-    outputs = drain(tiny_engine)
-    for name in ("a", "b"):
-        assert outputs[name][-1].finish_reason is FinishReason.FAILED
-        assert outputs[name][-1].error == "RuntimeError: out of luck"
-    assert tiny_engine.generate([PROMPT], GREEDY) == expected
-
-
-def test_requests_outside_the_failing_step_finish_with_the_right_tokens(tiny_engine: LLMEngine):
-    """More requests than may run: the waiting ones are not part of the failure."""
+def test_a_step_that_fails_once_costs_nobody_anything(tiny_engine: LLMEngine):
     expected = tiny_engine.generate([PROMPT], GREEDY)[0]
     _fail_once(tiny_engine, RuntimeError("out of luck"))
     for number in range(12):
         tiny_engine.add_request(str(number), PROMPT, GREEDY)
     outputs = drain(tiny_engine)
-    failed = [name for name, items in outputs.items() if items[-1].finish_reason is FinishReason.FAILED]
-    assert len(failed) == 8
-    for number in range(8, 12):
+    for number in range(12):
         assert "".join(output.text for output in outputs[str(number)]) == expected.text
+
+
+@pytest.mark.parametrize("when", ["prompt", "decode"])
+def test_only_the_request_that_breaks_a_step_fails(tiny_engine: LLMEngine, when: str):
+    expected = tiny_engine.generate([PROMPT], GREEDY)[0]
+    execute = tiny_engine.runner.execute
+
+    def breaking(output: SchedulerOutput) -> list[int | None]:
+        planned = output.prefills if when == "prompt" else output.decodes
+        if any(item.sequence.request_id == "poison" for item in planned):
+            raise RuntimeError("out of luck")
+        return execute(output)
+
+    _replace_execute(tiny_engine.runner, breaking)
+    for name in ("a", "poison", "b", "c"):
+        tiny_engine.add_request(name, PROMPT, GREEDY)
+    outputs = drain(tiny_engine)
+    assert outputs["poison"][-1].finish_reason is FinishReason.FAILED
+    assert outputs["poison"][-1].error == "RuntimeError: out of luck"
+    for name in ("a", "b", "c"):
+        assert "".join(output.text for output in outputs[name]) == expected.text
+    tiny_engine.scheduler.check_integrity()
+    assert tiny_engine.scheduler.blocks.num_free == tiny_engine.config.num_blocks
+    assert tiny_engine.generate([PROMPT], GREEDY) == [expected]
+
+
+def test_an_adapter_that_computes_nan_fails_alone_and_leaves_no_cache(
+    tiny_engine: LLMEngine, tiny_qwen2: Path, tiny_registry: AdapterRegistry, make_adapter: MakeAdapter
+):
+    """Values that are finite in the file, and overflow when they are used."""
+    expected = tiny_engine.generate([PROMPT], GREEDY)[0]
+    wild = tiny_registry.load(make_adapter(tiny_qwen2, "wild", std=1e30))
+    tiny_engine.add_request("base", PROMPT, GREEDY)
+    tiny_engine.add_request("wild", PROMPT, GREEDY, wild)
+    outputs = drain(tiny_engine)
+    assert outputs["wild"][-1].finish_reason is FinishReason.FAILED
+    assert outputs["wild"][-1].error == "the model's logits are not finite"
+    assert "".join(output.text for output in outputs["base"]) == expected.text
+    tiny_engine.add_request("again", PROMPT, GREEDY, wild)
+    assert drain(tiny_engine)["again"][-1].num_cached_tokens == 0
 
 
 def test_second_turn_reports_cached_tokens_and_says_the_same(tiny_engine: LLMEngine, tiny_qwen2: Path):
@@ -152,7 +177,7 @@ def _force_token(engine: LLMEngine, step: int, token_id: int) -> None:
     execute = engine.runner.execute
     calls = iter(range(1, 10_000))
 
-    def forced(output: SchedulerOutput) -> list[int]:
+    def forced(output: SchedulerOutput) -> list[int | None]:
         token_ids = execute(output)
         return [token_id] * len(token_ids) if next(calls) == step else token_ids
 
@@ -162,12 +187,12 @@ def _force_token(engine: LLMEngine, step: int, token_id: int) -> None:
 def _fail_once(engine: LLMEngine, error: Exception) -> None:
     execute = engine.runner.execute
 
-    def failing(output: SchedulerOutput) -> list[int]:
+    def failing(output: SchedulerOutput) -> list[int | None]:
         _replace_execute(engine.runner, execute)
         raise error
 
     _replace_execute(engine.runner, failing)
 
 
-def _replace_execute(runner: ModelRunner, execute: Callable[[SchedulerOutput], list[int]]) -> None:
+def _replace_execute(runner: ModelRunner, execute: Callable[[SchedulerOutput], list[int | None]]) -> None:
     runner.execute = execute  # type: ignore[method-assign]

@@ -120,6 +120,68 @@ def test_adapter_without_a_slot_is_passed_over_and_takes_the_first_that_gets_fre
     assert blocked.status is SequenceStatus.RUNNING
 
 
+def test_a_flood_for_one_specialist_holds_up_no_other():
+    """The first request of another adapter gets the next place that gets free, however many wait before it."""
+    scheduler = Scheduler(make_config(max_num_batched_tokens=64))
+    for number in range(40):
+        scheduler.add(make_sequence(f"flood{number}", 3, max_tokens=3 + number % 4, adapter_id=1))
+    run_step(scheduler)
+    single = make_sequence("single", 3, adapter_id=2)
+    scheduler.add(single)
+    num_running_before = {sequence.request_id for sequence in scheduler.running}
+    while single.status is SequenceStatus.WAITING:
+        run_step(scheduler)
+        admitted = {sequence.request_id for sequence in scheduler.running} - num_running_before
+        assert admitted <= {"single"}, "the flood went first"
+
+
+def test_within_one_adapter_arrival_decides():
+    scheduler = Scheduler(make_config(max_num_seqs=1))
+    for name in "abcd":
+        scheduler.add(make_sequence(name, 3, max_tokens=1, adapter_id=3))
+    order = [run_step(scheduler).prefills[0].sequence.request_id for _ in range(4)]
+    assert order == list("abcd")
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32), max_adapters=st.integers(1, 3))
+def test_waiting_is_bounded_under_an_endless_flood(seed: int, max_adapters: int):
+    """Other adapters never stop coming and hold all slots; the one without a slot is still served in bounded time."""
+    chance = random.Random(seed)
+    scheduler = Scheduler(make_config(max_adapters=max_adapters, num_blocks=64, max_num_batched_tokens=64))
+
+    def arrive(number: int) -> None:
+        adapter_id = 1 + number % (max_adapters + 1)
+        scheduler.add(make_sequence(f"f{number}", 2, chance.randint(1, 6), adapter_id))
+
+    for number in range(12):
+        arrive(number)
+    late = make_sequence("late", 2, 2, adapter_id=99)
+    scheduler.add(late)
+    # At most 12 were there before, and at most max_num_seqs (the patience) may overtake it; each takes 6 steps at most.
+    for number in range(12, 12 + 6 * (12 + 4 + 4)):
+        if late.status is not SequenceStatus.WAITING:
+            break
+        arrive(number)
+        run_step(scheduler)
+    assert late.status is not SequenceStatus.WAITING
+    scheduler.check_integrity()
+
+
+def test_what_a_failed_request_computed_is_not_shared():
+    scheduler = Scheduler(make_config(num_blocks=32))
+    first = make_sequence("failed", 12)
+    scheduler.add(first)
+    run_step(scheduler)
+    scheduler.finish(first, forget=True)
+    second = make_sequence("again", 12)
+    second.token_ids = first.token_ids[:12]
+    scheduler.add(second)
+    assert scheduler.schedule().prefills[0].num_tokens == 12
+    assert second.num_cached == 0
+    scheduler.check_integrity()
+
+
 def test_second_turn_computes_only_what_is_new():
     scheduler = Scheduler(make_config(num_blocks=32))
     first = make_sequence("chat", 12, max_tokens=5)

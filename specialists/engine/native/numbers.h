@@ -1,0 +1,85 @@
+// bf16 numbers, sixteen at a time, and e^x.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+using bf16 = uint16_t;
+
+inline float wide(bf16 value) {
+    uint32_t bits = static_cast<uint32_t>(value) << 16;
+    float result;
+    std::memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+inline bf16 narrow(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return static_cast<bf16>(value == value ? rounded : 0x7fc0);  // a NaN stays one
+}
+
+inline float rounded(float value) { return wide(narrow(value)); }
+
+// e^x for x <= 0 (softmax) and any x (silu): 2^n by the exponent bits, the rest by a polynomial; 2 units in the last place.
+inline float exponential(float x) {
+    x = std::min(std::max(x, -87.0f), 88.0f);
+    float scaled = x * 1.44269504f;
+    float whole = std::nearbyintf(scaled);
+    float rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * rest + 1.3981999507e-3f;
+    p = p * rest + 8.3334519073e-3f;
+    p = p * rest + 4.1665795894e-2f;
+    p = p * rest + 1.6666665459e-1f;
+    p = p * rest + 5.0000001201e-1f;
+    p = p * rest * rest + rest + 1.0f;
+    int32_t bits = (static_cast<int32_t>(whole) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+constexpr int kLanes = 16;     // numbers in one vector register
+
+// sums += x[0] * pairs[lane][0] + x[1] * pairs[lane][1], for 16 lanes; `x` holds two bf16 numbers.
+#if defined(__AVX512BF16__)
+using Lanes = __m512;
+inline Lanes no_lanes() { return _mm512_setzero_ps(); }
+inline Lanes add_pair(Lanes sums, uint32_t x, const uint32_t* pairs, int lanes) {
+    __m512i w = lanes == kLanes ? _mm512_loadu_si512(pairs)
+                                : _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << lanes) - 1), pairs);
+    return _mm512_dpbf16_ps(sums, (__m512bh)_mm512_set1_epi32(static_cast<int32_t>(x)), (__m512bh)w);
+}
+inline void store(Lanes sums, float* out) { _mm512_storeu_ps(out, sums); }
+#else
+struct Lanes {
+    float values[kLanes];
+};
+inline Lanes no_lanes() { return {}; }
+inline Lanes add_pair(Lanes sums, uint32_t x, const uint32_t* pairs, int lanes) {
+    float first = wide(static_cast<bf16>(x)), second = wide(static_cast<bf16>(x >> 16));
+    for (int i = 0; i < lanes; ++i)
+        sums.values[i] += first * wide(static_cast<bf16>(pairs[i])) + second * wide(static_cast<bf16>(pairs[i] >> 16));
+    return sums;
+}
+inline void store(Lanes sums, float* out) { std::memcpy(out, sums.values, sizeof sums.values); }
+#endif
+
+inline uint32_t pair_at(const bf16* x, int64_t pair) {
+    uint32_t bits;
+    std::memcpy(&bits, x + 2 * pair, sizeof bits);
+    return bits;
+}
+
+}  // namespace
