@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install serve pull test test-fast check format bench clean
+.PHONY: help install serve pull test test-fast check format bench bench-peers clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -44,6 +44,10 @@ format: $(STAMP) ## format and mend what ruff can mend
 bench: $(STAMP)  ## measure on the real weights; writes bench/results/
 	$(BIN)/polymath pull --quiet
 	$(BIN)/python -m bench.run
+
+bench-peers: $(STAMP)  ## the same load on other servers; installs each of them once
+	$(BIN)/polymath pull --quiet
+	$(BIN)/python -m bench.peers.run
 
 clean:           ## remove the virtual environment and caches (not the weights)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,7 @@ BATCH_SIZES = (1, 8, 16, 32)
 ADAPTER_COUNTS = (0, 1, 4)
 PROMPT_TOKENS = 64
 STEPS_PER_ROUND = 8
-ROUNDS = 2
+ROUNDS = 3
 PREFILL_TOKENS = (128, 512, 2048)
 
 _ENDLESS = SamplingParams(temperature=0, max_tokens=1000, ignore_eos=True)

@@ -11,9 +11,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -23,7 +25,7 @@ READY_SECONDS = 120
 
 
 @contextmanager
-def running_server(adapter_folder: Path, catalog: Path) -> Iterator[str]:
+def running_server(adapter_folder: Path, catalog: Path, quantization: str = "none") -> Iterator[str]:
     """Start `polymath serve`, yield its URL once it is ready, stop it. Raises RuntimeError if it does not start."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -31,6 +33,7 @@ def running_server(adapter_folder: Path, catalog: Path) -> Iterator[str]:
     environment = os.environ | {
         "POLYMATH_ADAPTER_FOLDER": str(adapter_folder),
         "POLYMATH_CATALOG": str(catalog),
+        "POLYMATH_QUANTIZATION": quantization,
         "POLYMATH_LOG_LEVEL": "warning",
     }
     command = [sys.executable, "-m", "server", "serve", "--port", str(port)]
@@ -60,21 +63,32 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"polymath serve was not ready after {READY_SECONDS} s")
 
 
-async def measure_streams(url: str, models: list[str]) -> dict[str, float | int]:
-    """All clients start together, client i with model i modulo their number; tokens a second over all of them."""
-    limits = httpx.Limits(max_connections=NUM_CLIENTS)
+async def measure_streams(
+    url: str,
+    models: list[str],
+    num_clients: int = NUM_CLIENTS,
+    choices: Mapping[str, dict[str, Any]] | None = None,
+) -> dict[str, float | int]:
+    """All clients start together, client i with model i modulo their number; tokens a second over all of them.
+
+    `choices` are further body fields by model, for servers that choose an adapter by them.
+    """
+    choices = choices or {}
+    limits = httpx.Limits(max_connections=num_clients)
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as client:
-        await _stream(client, models[0], 999, 4)
         for model in models:
-            await _stream(client, model, 998, 2)
+            await _stream(client, model, 998, 4, choices.get(model))
         start = time.perf_counter()
         results = await asyncio.gather(
-            *(_stream(client, models[i % len(models)], i, NUM_TOKENS) for i in range(NUM_CLIENTS))
+            *(
+                _stream(client, model, i, NUM_TOKENS, choices.get(model))
+                for i, model in enumerate(islice(cycle(models), num_clients))
+            )
         )
         seconds = time.perf_counter() - start
     num_tokens = sum(count for count, _ in results)
     return {
-        "clients": NUM_CLIENTS,
+        "clients": num_clients,
         "adapters": len([model for model in models if model != "base"]),
         "tokens": num_tokens,
         "seconds": round(seconds, 2),
@@ -83,9 +97,12 @@ async def measure_streams(url: str, models: list[str]) -> dict[str, float | int]
     }
 
 
-async def _stream(client: httpx.AsyncClient, model: str, number: int, num_tokens: int) -> tuple[int, float]:
+async def _stream(
+    client: httpx.AsyncClient, model: str, number: int, num_tokens: int, choice: dict[str, Any] | None = None
+) -> tuple[int, float]:
     """One streaming request; returns its completion tokens and seconds to its first text."""
     body = {
+        **(choice or {}),
         "model": model,
         "messages": [
             {"role": "user", "content": f"Question {number}: tell me something about the number {number}."}

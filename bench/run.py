@@ -1,26 +1,27 @@
 """`make bench`: all measurements of one machine in one run.
 
-    python -m bench.run [--skip-http]
+    python -m bench.run [--skip-http] [--quantizations none int8 ...]
 
 Prints tables and writes `bench/results/<date>-<machine>-<commit>.json`.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
-import os
-import re
 import tempfile
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from bench.adapters import write_random_adapter
 from bench.engine_bench import measure_decode, measure_prefill
 from bench.http_bench import NUM_CLIENTS, NUM_TOKENS, measure_streams, running_server
+from bench.memory import read_bandwidth, resident_bytes
+from bench.results import describe_run, write_results
 from bench.router_bench import measure_routing
+from bench.serving_bench import measure_mixes, measure_second_turn, measure_stall
 from server.settings import Settings
 from specialists.adapters.registry import AdapterRegistry, LoadedAdapter
 from specialists.base_model import resolve_base, resolve_encoder
@@ -28,76 +29,132 @@ from specialists.engine.config import EngineConfig
 from specialists.engine.llm_engine import LLMEngine
 from specialists.engine.qwen_config import read_qwen_config
 from specialists.engine.sampling_params import SamplingParams
-from specialists.evaluation.provenance import current_commit, describe_machine
 
-RESULTS = Path(__file__).with_name("results")
 RANK = 16
+NUM_ADAPTERS = 4
+QUANTIZATIONS = ("none", "int8", "bnb-nf4", "bnb-int8")
+_FULL = ("none", "int8")  # these are measured with everything, the others by their decode step
+
+Row = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure speed on this machine.")
     parser.add_argument("--skip-http", action="store_true", help="leave out the server")
+    parser.add_argument("--quantizations", nargs="*", choices=QUANTIZATIONS, default=QUANTIZATIONS)
     options = parser.parse_args()
     settings = Settings.load()
     base = resolve_base(settings.base, settings.home)
-    encoder = resolve_encoder(settings.encoder, settings.home)
-    results: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "commit": current_commit(),
+    results: Row = {
+        **describe_run(),
         "lora_rank": RANK,
+        "read_gb_per_second": round(read_bandwidth() / 1e9, 1),
     }
+    print(f"memory is read at {results['read_gb_per_second']} GB/s")
     with tempfile.TemporaryDirectory() as scratch:
         folders = [
             write_random_adapter(Path(scratch) / f"bench{seed}", read_qwen_config(base), rank=RANK, seed=seed)
-            for seed in range(4)
+            for seed in range(NUM_ADAPTERS)
         ]
-        if not options.skip_http:
-            results["http"] = _http(Path(scratch))
-        registry = AdapterRegistry(read_qwen_config(base))
-        adapters = [registry.load(folder) for folder in folders]
-        engine = LLMEngine(base, EngineConfig())
-        results["decode"] = _table("decode", measure_decode(engine, adapters))
-        results["prefill"] = _table("prefill", measure_prefill(engine))
-        if not options.skip_http:
-            results["http_share"] = _http_share(results["http"], engine, adapters)
-    results["routing"] = _table("routing", measure_routing(encoder))
-    results["ratios"] = _ratios(results["decode"])
-    print(json.dumps({"ratios": results["ratios"], "http_share": results.get("http_share")}, indent=1))
-    print(f"wrote {_write(results)}")
+        for quantization in options.quantizations:
+            print(f"\n== quantization {quantization}")
+            measured: Row = {}
+            if not options.skip_http and quantization in _FULL:
+                measured["http"] = _http(Path(scratch), quantization)
+            measured |= _engine(base, settings.home, folders, quantization, results["read_gb_per_second"])
+            if "http" in measured:
+                measured["http_share"] = _shares(measured.pop("direct"), measured["http"])
+                print(json.dumps(measured["http_share"]))
+            measured["ratios"] = _ratios(measured["decode"])
+            print(json.dumps(measured["ratios"]))
+            results[quantization] = measured
+    results["routing"] = _table("routing", measure_routing(resolve_encoder(settings.encoder, settings.home)))
+    print(f"wrote {write_results(results)}")
 
 
-def _http(adapter_folder: Path) -> list[dict[str, float | int]]:
+def _engine(base: Path, home: Path, folders: list[Path], quantization: str, bandwidth: float) -> Row:
+    before = resident_bytes()
+    start = time.perf_counter()
+    engine = LLMEngine(base, EngineConfig(quantization=quantization, kernel_folder=home / "kernels"))  # type: ignore[arg-type]
+    measured: Row = {
+        "load_seconds": round(time.perf_counter() - start, 1),
+        "native_kernels": engine.runner.kernels is not None,
+    }
+    registry = AdapterRegistry(read_qwen_config(base), prepare=engine.runner.prepare)
+    measured["engine_mb"] = round((resident_bytes() - before) / 1e6)
+    adapters = [registry.load(folder) for folder in folders]
+    measured["adapter_mb"] = [round(adapter.num_bytes / 1e6, 1) for adapter in adapters]
+    measured["decode"] = _table("decode", measure_decode(engine, adapters))
+    _add_bandwidth(measured["decode"], _weight_bytes(engine, quantization), bandwidth)
+    measured["prefill"] = _table("prefill", measure_prefill(engine))
+    if quantization in _FULL:
+        measured["long_prompt"] = _table("a 2,000-token prompt beside streams", measure_stall(engine))
+        measured["second_turn"] = _table("second turn", measure_second_turn(engine))
+        measured["mixes"] = _table("mixes of adapters", measure_mixes(engine, _maker(adapters)))
+        measured["direct"] = _direct(engine, adapters)
+    return measured
+
+
+def _maker(adapters: list[LoadedAdapter]) -> Any:
+    """Any number of adapters out of four sets of weights: each a generation of its own, to slots and cache another one."""
+    generations = itertools.count(1_000_000)
+
+    def make(number: int) -> LoadedAdapter:
+        model = adapters[number % len(adapters)]
+        return LoadedAdapter(f"copy{number}", next(generations), model.manifest, model.weights)
+
+    return make
+
+
+def _weight_bytes(engine: LLMEngine, quantization: str) -> float:
+    """What one decode step reads of the base: every linear and the output layer, once."""
+    shape = engine.runner.model.config
+    inner, hidden = shape.intermediate_size, shape.hidden_size
+    layer = hidden * (2 * shape.query_size + 2 * shape.kv_size + 3 * inner)
+    size = {"none": 2.0, "int8": 1.0, "bnb-nf4": 0.5, "bnb-int8": 1.0}[quantization]
+    head = 2.0 if quantization.startswith("bnb-") else size
+    return size * shape.num_layers * layer + head * shape.vocab_size * hidden
+
+
+def _add_bandwidth(rows: list[Row], num_bytes: float, gb_per_second: float) -> None:
+    for row in rows:
+        row["share_of_bandwidth"] = round(num_bytes / (row["step_ms"] / 1000) / 1e9 / gb_per_second, 3)
+
+
+def _http(adapter_folder: Path, quantization: str) -> list[Row]:
     empty = adapter_folder / ".empty"
-    empty.mkdir()
-    names = [f"bench{seed}" for seed in range(4)]
-    with running_server(adapter_folder, empty) as url:
-        cases = (["base"], names[:1], names)
-        return _table("http", (asyncio.run(measure_streams(url, models)) for models in cases))
+    empty.mkdir(exist_ok=True)
+    names = [f"bench{seed}" for seed in range(NUM_ADAPTERS)]
+    with running_server(adapter_folder, empty, quantization) as url:
+        cases = ((["base"], 16), (names[:1], 16), (names, 16), (names[:1], 1))
+        return _table(
+            "http", (asyncio.run(measure_streams(url, models, clients)) for models, clients in cases)
+        )
 
 
-def _http_share(
-    http: list[dict[str, float | int]], engine: LLMEngine, adapters: list[LoadedAdapter]
-) -> dict[str, float]:
-    """The same requests as over HTTP, given to the engine at once: what HTTP, threads and routing cost on top."""
+def _direct(engine: LLMEngine, adapters: list[LoadedAdapter]) -> list[float]:
+    """Tokens a second for the requests of the HTTP measurement, given to the engine at once."""
     params = SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True)
     texts = [f"Question {i}: tell me something about the number {i}." for i in range(NUM_CLIENTS)]
     prompts = [engine.tokenizer.encode_chat([{"role": "user", "content": text}]) for text in texts]
-    shares = {}
-    for row, count in zip(http, (0, 1, 4), strict=True):
+    rates = []
+    for count in (0, 1, NUM_ADAPTERS):
         chosen = [adapters[i % count] if count else None for i in range(NUM_CLIENTS)]
-        engine.generate(prompts[:4], SamplingParams(temperature=0, max_tokens=2, ignore_eos=True), chosen[:4])
-        start = datetime.now(UTC)
+        start = time.perf_counter()
         engine.generate(prompts, params, chosen)
-        direct = NUM_CLIENTS * NUM_TOKENS / (datetime.now(UTC) - start).total_seconds()
-        shares[f"direct_tokens_per_second_{count}_adapters"] = round(direct, 1)
-        shares[f"http_share_{count}_adapters"] = round(1 - row["tokens_per_second"] / direct, 3)
-    return shares
+        rates.append(NUM_CLIENTS * NUM_TOKENS / (time.perf_counter() - start))
+    return rates
 
 
-def _ratios(decode: list[dict[str, float | int]]) -> dict[str, float]:
+def _shares(direct: list[float], http: list[Row]) -> Row:
+    """What HTTP, threads and routing cost on top of the engine."""
+    return {
+        f"adapters_{row['adapters']}": round(1 - row["tokens_per_second"] / rate, 3)
+        for row, rate in zip(http, direct, strict=False)
+    }
+
+
+def _ratios(decode: list[Row]) -> dict[str, float]:
     """What carries from machine to machine: adapters against the base, and four against one."""
     speed = {(row["batch_size"], row["adapters"]): row["tokens_per_second"] for row in decode}
     ratios = {}
@@ -108,23 +165,14 @@ def _ratios(decode: list[dict[str, float | int]]) -> dict[str, float]:
     return ratios
 
 
-def _table(title: str, rows: Any) -> list[dict[str, float | int]]:
-    collected: list[dict[str, float | int]] = []
+def _table(title: str, rows: Iterable[Row]) -> list[Row]:
+    collected: list[Row] = []
     for row in rows:
         if not collected:
             print(f"\n{title}\n" + "".join(f"{name:>20}" for name in row))
         print("".join(f"{value:>20}" for value in row.values()), flush=True)
         collected.append(row)
     return collected
-
-
-def _write(results: dict[str, Any]) -> Path:
-    RESULTS.mkdir(exist_ok=True)
-    machine = re.sub(r"[^a-z0-9]+", "-", results["machine"].lower()).strip("-")
-    name = f"{results['date'][:10]}-{machine}-{results['commit']}.json"
-    path = RESULTS / name
-    path.write_text(json.dumps(results, indent=2) + "\n")
-    return Path(os.path.relpath(path))
 
 
 if __name__ == "__main__":

@@ -136,7 +136,10 @@ def _load_engine(settings: Settings, base: Path) -> "tuple[LLMEngine, AdapterReg
     dtype = _dtype(settings)
     engine = LLMEngine(base, engine_config(settings, device=_device(settings), dtype=dtype))
     registry = AdapterRegistry(
-        engine.runner.model.config, max_rank=settings.max_lora_rank, dtype=getattr(torch, dtype)
+        engine.runner.model.config,
+        max_rank=settings.max_lora_rank,
+        dtype=getattr(torch, dtype),
+        prepare=engine.runner.prepare,
     )
     return engine, registry
 

@@ -16,6 +16,16 @@ FUSED = {
 }
 
 
+class AdapterWeights(Protocol):
+    """An adapter in memory: as read from its files (`LoraWeights`), or as one kind of `LoraSlots` wants it."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def num_bytes(self) -> int: ...
+
+
 class LoraBatch(Protocol):
     """The adapters of one step's rows."""
 
@@ -28,7 +38,10 @@ class LoraBatch(Protocol):
 class LoraSlots(Protocol):
     """The adapters in some numbered slots."""
 
-    def place(self, slot: int, weights: LoraWeights) -> None:
+    def prepare(self, weights: LoraWeights) -> AdapterWeights:
+        """What `place` takes without further work. May run on any thread."""
+
+    def place(self, slot: int, weights: AdapterWeights) -> None:
         """Put an adapter into a slot; whatever was there is gone."""
 
     def for_step(self, output: SchedulerOutput) -> LoraBatch | None:

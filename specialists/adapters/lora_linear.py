@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from specialists.adapters.checkpoint import LoraPair, LoraWeights, in_out_features
-from specialists.adapters.lora import FUSED
+from specialists.adapters.lora import FUSED, AdapterWeights
 from specialists.engine.linear import AddingLinear, make_adding_linear
 from specialists.engine.qwen_config import QwenConfig
 from specialists.engine.scheduler_output import BASE_SLOT, SchedulerOutput
@@ -111,7 +111,13 @@ class StackedLora:
         self._stack: LoraStack | None = None
         self._step = 0
 
-    def place(self, slot: int, weights: LoraWeights) -> None:
+    def prepare(self, weights: LoraWeights) -> AdapterWeights:
+        return weights
+
+    def place(self, slot: int, weights: AdapterWeights) -> None:
+        assert isinstance(weights, LoraWeights), (
+            f"adapter weights of another engine: {type(weights).__name__}"
+        )
         self._weights_by_slot[slot] = weights
         if self._stack is not None and slot in self._stack.slots:
             self._stack = None

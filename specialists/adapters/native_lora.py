@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from specialists.adapters.checkpoint import LoraPair, LoraWeights, in_out_features
-from specialists.adapters.lora import FUSED
+from specialists.adapters.lora import FUSED, AdapterWeights
 from specialists.engine.native.library import (
     ADAPTER_WORDS,
     LANES,
@@ -33,8 +33,13 @@ _GROUPS = tuple(FUSED)
 class AdapterTable:
     """One adapter as the kernels see it: for each layer and fused product a C struct Adapter, as 8-byte words."""
 
+    rank: int
     words: Tensor  # int64 [num_layers * num_groups * ADAPTER_WORDS]
     memory: tuple[Tensor, ...]  # what the words point to
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in (self.words, *self.memory))
 
 
 def make_table(base: QwenConfig, weights: LoraWeights) -> AdapterTable:
@@ -57,7 +62,7 @@ def make_table(base: QwenConfig, weights: LoraWeights) -> AdapterTable:
                     words += [a.data_ptr(), b.data_ptr(), rank, out_start, width]
                 out_start += width
             words.append(scale)
-    return AdapterTable(torch.tensor(words, dtype=torch.int64), tuple(memory))
+    return AdapterTable(weights.rank, torch.tensor(words, dtype=torch.int64), tuple(memory))
 
 
 def _pack(pair: LoraPair) -> tuple[Tensor, Tensor, int]:
@@ -89,8 +94,13 @@ class NativeLora:
         )
         self._kept: dict[int, AdapterTable] = {}
 
-    def place(self, slot: int, weights: LoraWeights) -> None:
-        table = make_table(self._base, weights)
+    def prepare(self, weights: LoraWeights) -> AdapterTable:
+        """What `place` takes without further work. May run on any thread."""
+        return make_table(self._base, weights)
+
+    def place(self, slot: int, weights: AdapterWeights) -> None:
+        table = make_table(self._base, weights) if isinstance(weights, LoraWeights) else weights
+        assert isinstance(table, AdapterTable), f"adapter weights of another engine: {type(table).__name__}"
         self._tables[slot] = table.words
         self._kept[slot] = table
 

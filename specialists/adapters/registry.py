@@ -3,12 +3,14 @@
 import itertools
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from specialists.adapters.checkpoint import AdapterError, LoraWeights, read_checkpoint
+from specialists.adapters.lora import AdapterWeights
 from specialists.engine.qwen_config import QwenConfig
 from specialists.manifest import ManifestError, SpecialistManifest, read_manifest
 
@@ -22,7 +24,7 @@ class LoadedAdapter:
     name: str
     generation: int
     manifest: SpecialistManifest
-    weights: LoraWeights
+    weights: AdapterWeights
 
     @property
     def rank(self) -> int:
@@ -34,9 +36,21 @@ class LoadedAdapter:
 
 
 class AdapterRegistry:
-    """Names to generations, with the number of requests in flight on each. Safe to use from several threads."""
+    """Names to generations, with the number of requests in flight on each. Safe to use from several threads.
 
-    def __init__(self, base: QwenConfig, *, max_rank: int = 64, dtype: torch.dtype = torch.bfloat16) -> None:
+    `prepare` turns what was read into what the engine wants (`ModelRunner.prepare`), so that nothing is left to do when an
+    adapter comes into a slot.
+    """
+
+    def __init__(
+        self,
+        base: QwenConfig,
+        *,
+        max_rank: int = 64,
+        dtype: torch.dtype = torch.bfloat16,
+        prepare: Callable[[LoraWeights], AdapterWeights] | None = None,
+    ) -> None:
+        self._prepare = prepare
         self._base = base
         self._max_rank = max_rank
         self._dtype = dtype
@@ -57,10 +71,11 @@ class AdapterRegistry:
         if manifest.name in RESERVED_NAMES:
             raise AdapterError(f"{folder}: the name {manifest.name!r} is reserved")
         weights = read_checkpoint(folder, self._base, self._max_rank, self._dtype)
+        ready = weights if self._prepare is None else self._prepare(weights)
         with self._lock:
             if manifest.name in self._current:
                 raise AdapterError(f"{folder}: an adapter named {manifest.name!r} is already loaded")
-            adapter = LoadedAdapter(manifest.name, next(self._generations), manifest, weights)
+            adapter = LoadedAdapter(manifest.name, next(self._generations), manifest, ready)
             self._current[manifest.name] = adapter
         return adapter
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from specialists.adapters.checkpoint import LoraWeights
-from specialists.adapters.lora import LoraSlots
+from specialists.adapters.lora import AdapterWeights, LoraSlots
 from specialists.adapters.lora_linear import StackedLora
 from specialists.adapters.native_lora import NativeLora
 from specialists.engine.batch import build_batch
@@ -53,7 +53,11 @@ class ModelRunner:
         else:
             self._lora = StackedLora(shape, config.max_adapters, self._device, dtype)
 
-    def place(self, slot: int, weights: LoraWeights) -> None:
+    def prepare(self, weights: LoraWeights) -> AdapterWeights:
+        """The adapter as this engine wants it, so that `place` is quick. May run on any thread."""
+        return self._lora.prepare(weights)
+
+    def place(self, slot: int, weights: AdapterWeights) -> None:
         """Put an adapter into a slot; whatever was there is gone."""
         self._lora.place(slot, weights)
 

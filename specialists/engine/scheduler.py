@@ -19,6 +19,10 @@ from specialists.engine.scheduler_output import (
 from specialists.engine.sequence import BASE_ADAPTER, Sequence, SequenceStatus
 from specialists.engine.waiting import WaitingQueue
 
+# Tokens of a long prompt that share a step with running streams, beside one more for each stream: on the CPU measured, a step
+# of so many rows takes about two steps without them (bench/README.md).
+_PACE = 16
+
 
 class Scheduler:
     """Owns the queue of waiting and the list of running sequences, the blocks and the adapter slots."""
@@ -30,6 +34,7 @@ class Scheduler:
         self.waiting = WaitingQueue(patience=config.max_num_seqs)
         self.running: list[Sequence] = []
         self.num_preemptions = 0
+        self._pace = 0  # tokens of one long prompt in this step
 
     @property
     def has_unfinished(self) -> bool:
@@ -42,6 +47,7 @@ class Scheduler:
         """Plan one step; gives the planned sequences their blocks and slots."""
         decodes = self._schedule_decodes()
         budget = self._prefill_budget(len(decodes))
+        self._pace = _PACE + len(decodes) if decodes else budget
         prefills, budget = self._continue_prefills(budget)
         admitted, placements = self._admit(budget)
         return SchedulerOutput(tuple(decodes), tuple(prefills + admitted), tuple(placements))
@@ -107,7 +113,7 @@ class Scheduler:
         for sequence in self.running:
             # A prompt's blocks were all given at admission, so its later chunks always have room.
             if budget and not sequence.is_decoding:
-                num_tokens = min(sequence.num_uncomputed, budget)
+                num_tokens = self._chunk_of(sequence, budget)
                 prefills.append(ScheduledSequence(sequence, num_tokens, self._slot_of(sequence)))
                 budget -= num_tokens
         return prefills, budget
@@ -139,7 +145,12 @@ class Scheduler:
         self.blocks.grow(sequence, len(sequence))
         sequence.status = SequenceStatus.RUNNING
         self.running.append(sequence)
-        return min(sequence.num_uncomputed, budget)
+        return self._chunk_of(sequence, budget)
+
+    def _chunk_of(self, sequence: Sequence, budget: int) -> int:
+        """How many tokens of a prompt run in this step. A long one goes slowly, so that streams hardly feel it."""
+        is_long = sequence.num_prompt - sequence.num_cached > self._config.max_prefill_tokens_while_decoding
+        return min(sequence.num_uncomputed, budget, self._pace if is_long else budget)
 
     def _take_slot(self, sequence: Sequence, placements: list[AdapterPlacement]) -> bool:
         if sequence.adapter_id == BASE_ADAPTER:
