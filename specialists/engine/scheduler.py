@@ -19,8 +19,8 @@ from specialists.engine.scheduler_output import (
 from specialists.engine.sequence import BASE_ADAPTER, Sequence, SequenceStatus
 from specialists.engine.waiting import WaitingQueue
 
-# Tokens of a long prompt that share a step with running streams, beside one more for each stream: on the CPU measured, a step
-# of so many rows takes about two steps without them (bench/README.md).
+# Tokens of a long prompt that share a step with running streams, beside one more for each stream: on the CPU measured, a
+# step of so many rows takes about two steps without them (bench/README.md).
 _PACE = 16
 
 

@@ -18,6 +18,10 @@ from specialists.engine.sampling_params import SamplingParams
 from specialists.evaluation.task import Message
 
 
+# Nobody watches these answers grow, so prompts need not be taken in small pieces beside them.
+_PROMPT_TOKENS_A_STEP = 512
+
+
 class GenerationError(RuntimeError):
     """The engine failed on a request; the message says which and why."""
 
