@@ -17,7 +17,6 @@ from specialists.engine.qwen_config import read_qwen_config
 from specialists.engine.sampling_params import SamplingParams
 from specialists.evaluation.task import Message
 
-
 # Nobody watches these answers grow, so prompts need not be taken in small pieces beside them.
 _PROMPT_TOKENS_A_STEP = 512
 

@@ -114,6 +114,7 @@ def test_bitsandbytes_leaves_the_head_as_it_is(kernels: Kernels):
     assert isinstance(LinearMaker("bnb-nf4", kernels).head(weight()), NativeLinear | PackedLinear)
 
 
+@pytest.mark.slow
 def test_kernels_are_compiled_into_the_given_folder(tmp_path: Path):
     load_kernels(tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] == [".so"]

@@ -5,6 +5,7 @@ import pytest
 from specialists.engine.native.build import BuildError, build_kernels
 
 
+@pytest.mark.slow
 def test_compiles_once(tmp_path: Path):
     first = build_kernels(tmp_path)
     made = first.stat().st_mtime_ns
@@ -13,6 +14,7 @@ def test_compiles_once(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [first], "the scratch folder of the compiler is gone"
 
 
+@pytest.mark.slow
 def test_another_processor_is_another_file(tmp_path: Path):
     assert build_kernels(tmp_path) != build_kernels(tmp_path, "x86-64-v3")
 
