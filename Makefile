@@ -29,7 +29,7 @@ test: $(STAMP)   ## the whole suite, on the real weights
 	$(BIN)/pytest
 
 test-fast: $(STAMP)  ## hermetic: tiny random models, no weights, no network
-	$(BIN)/pytest -m "not weights and not gpu and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not weights and not gpu and not slow"
 
 check: $(STAMP)  ## format, lint, types, architecture
 	$(BIN)/ruff format --check .

@@ -31,6 +31,8 @@ from tests.server.conftest import fake_services
 from tests.server.fakes import CountingRegistry, KeywordDelegator, ScriptedEngine
 from tests.server.tiny import TINY_LIMITS, tiny_settings
 
+pytestmark = pytest.mark.slow
+
 CHAT: dict[str, Any] = {"model": "math", "messages": [{"role": "user", "content": "hello"}], "stream": True}
 
 

@@ -27,6 +27,8 @@ from specialists.tokenizer import ChatTokenizer
 from .sources.conftest import RecordedProgress, pinned
 from .sources.tiny_gguf import write_gguf
 
+pytestmark = pytest.mark.slow
+
 IMPORT_PROGRAM = """
 import sys
 from pathlib import Path

@@ -21,6 +21,8 @@ from specialists.sources.pypi import PackageMirror
 
 from .conftest import CONTENTS, RecordedProgress, pinned, put_wheel
 
+pytestmark = pytest.mark.slow
+
 WHOLE = b"".join(CONTENTS)
 
 
