@@ -24,7 +24,7 @@ def measure_stall(engine: LLMEngine) -> Iterator[dict[str, float | int]]:
         while engine.scheduler.waiting or not all(s.is_decoding for s in engine.scheduler.running):
             engine.step()
         ordinary = statistics.median(_time_step(engine) for _ in range(12))
-        engine.add_request("long", _prompt(LONG_PROMPT, 77), _ONE_TOKEN)
+        engine.add_request("long", _prompt(LONG_PROMPT, 77 + num_streams), _ONE_TOKEN)
         steps = []
         while any(sequence.request_id == "long" for sequence in _present(engine)):
             steps.append(_time_step(engine))

@@ -18,6 +18,9 @@ from specialists.engine.native.library import MAX_GROUP, MAX_HEAD_DIM, Kernels, 
 from specialists.engine.qwen_config import QwenConfig
 from specialists.engine.rotary import RotaryEmbedding, rotate
 
+# Up to so many rows of a prompt the native attention is the faster one: it neither gathers nor repeats keys.
+_FEW_ROWS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class HeadNorms:
@@ -97,8 +100,8 @@ class TorchOps:
 class NativeOps:
     """bf16 on a CPU, by the compiled kernels.
 
-    Prompts attend by torch's fused kernel, which is faster for many rows, unless a row's result must not depend on how its
-    prompt was cut into chunks (`batch_invariant`).
+    Chunks of many rows attend by torch's fused kernel, which is faster for them, unless a row's result must not depend on
+    how its prompt was cut into chunks (`batch_invariant`).
     """
 
     def __init__(
@@ -133,7 +136,7 @@ class NativeOps:
             self._attend(qkv, out, 0, decodes.num_rows, _tables_of(decodes), layer, cache)
         for chunk in batch.prefills:
             span = slice(chunk.start, chunk.end)
-            if self._batch_invariant:
+            if self._batch_invariant or chunk.end - chunk.start <= _FEW_ROWS:
                 self._attend(qkv, out, chunk.start, chunk.end, _chunk_tables(chunk), layer, cache)
                 continue
             query, key, value = (

@@ -21,7 +21,7 @@ from specialists.engine.waiting import WaitingQueue
 
 # Tokens of a long prompt that share a step with running streams, beside one more for each stream: on the CPU measured, a
 # step of so many rows takes about two steps without them (bench/README.md).
-_PACE = 16
+_PACE = 12
 
 
 class Scheduler:
