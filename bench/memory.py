@@ -1,10 +1,21 @@
-"""How fast this machine reads memory, and how much of that a decode step uses."""
+"""How fast this machine reads memory, and how much of it a base takes.
+
+    python -m bench.memory FOLDER QUANTIZATION
+
+prints the megabytes that a fresh process holds more after loading the base than before, with a small cache.
+"""
 
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import torch
+
+from specialists.engine.config import EngineConfig
+from specialists.engine.llm_engine import LLMEngine
+from specialists.engine.sampling_params import SamplingParams
 
 _FLOATS = 64 * 1024 * 1024  # 256 MB: far more than any cache
 _ROUNDS = 8
@@ -24,3 +35,22 @@ def read_bandwidth() -> float:
 def resident_bytes() -> int:
     """What this process holds in memory now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def base_megabytes(base: Path, quantization: str) -> int:
+    """What the base takes in memory, measured in a process of its own: what another engine left behind is not counted."""
+    command = [sys.executable, "-m", "bench.memory", str(base), quantization]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def main() -> None:
+    base, quantization = Path(sys.argv[1]), sys.argv[2]
+    before = resident_bytes()
+    config = EngineConfig(quantization=quantization, num_blocks=16, max_model_len=512)  # type: ignore[arg-type]
+    engine = LLMEngine(base, config)
+    engine.generate([[1000, 1001]], SamplingParams(temperature=0, max_tokens=4))
+    print(round((resident_bytes() - before) / 1e6))
+
+
+if __name__ == "__main__":
+    main()

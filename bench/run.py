@@ -18,7 +18,7 @@ from typing import Any
 from bench.adapters import write_random_adapter
 from bench.engine_bench import measure_decode, measure_prefill
 from bench.http_bench import NUM_CLIENTS, NUM_TOKENS, measure_streams, running_server
-from bench.memory import read_bandwidth, resident_bytes
+from bench.memory import base_megabytes, read_bandwidth
 from bench.results import describe_run, write_results
 from bench.router_bench import measure_routing
 from bench.serving_bench import measure_mixes, measure_second_turn, measure_stall
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _engine(base: Path, home: Path, folders: list[Path], quantization: str, bandwidth: float) -> Row:
-    before = resident_bytes()
+    megabytes = base_megabytes(base, quantization)
     start = time.perf_counter()
     engine = LLMEngine(base, EngineConfig(quantization=quantization, kernel_folder=home / "kernels"))  # type: ignore[arg-type]
     measured: Row = {
@@ -81,7 +81,7 @@ def _engine(base: Path, home: Path, folders: list[Path], quantization: str, band
         "native_kernels": engine.runner.kernels is not None,
     }
     registry = AdapterRegistry(read_qwen_config(base), prepare=engine.runner.prepare)
-    measured["engine_mb"] = round((resident_bytes() - before) / 1e6)
+    measured["base_mb"] = megabytes
     adapters = [registry.load(folder) for folder in folders]
     measured["adapter_mb"] = [round(adapter.num_bytes / 1e6, 1) for adapter in adapters]
     measured["decode"] = _table("decode", measure_decode(engine, adapters))
