@@ -5,7 +5,6 @@
 prints the megabytes that a fresh process holds more after loading the base than before, with a small cache.
 """
 
-import resource
 import subprocess
 import sys
 import time
@@ -32,9 +31,12 @@ def read_bandwidth() -> float:
     return max(rates)
 
 
-def resident_bytes() -> int:
-    """What this process holds in memory now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def owned_bytes() -> int:
+    """What this process holds of its own: pages of a mapped weights file, which the system may drop, are not counted."""
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")
+    )
+    return int(line.split()[1]) * 1024
 
 
 def base_megabytes(base: Path, quantization: str) -> int:
@@ -45,11 +47,11 @@ def base_megabytes(base: Path, quantization: str) -> int:
 
 def main() -> None:
     base, quantization = Path(sys.argv[1]), sys.argv[2]
-    before = resident_bytes()
+    before = owned_bytes()
     config = EngineConfig(quantization=quantization, num_blocks=16, max_model_len=512)  # type: ignore[arg-type]
     engine = LLMEngine(base, config)
     engine.generate([[1000, 1001]], SamplingParams(temperature=0, max_tokens=4))
-    print(round((resident_bytes() - before) / 1e6))
+    print(round((owned_bytes() - before) / 1e6))
 
 
 if __name__ == "__main__":
