@@ -76,17 +76,19 @@ def make_adding_linear(weight: Tensor) -> AddingLinear:
 class LinearMaker:
     """Stores the base's weights: quantised as asked, and as the fastest product here wants them.
 
-    `kernels` None means that there are none; `quantization` is one of config.QUANTIZATIONS.
+    `kernels` None means that there are none. With `batch_invariant` they are used wherever they have a product; otherwise
+    not on a processor with AMX, whose tiles oneDNN uses. `quantization` is that of the engine's configuration.
     """
 
     quantization: str = "none"
     kernels: Kernels | None = None
+    batch_invariant: bool = False
 
     def __call__(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         if self.quantization.startswith("bnb-"):
             return BitsAndBytesLinear(weight, bias, self.quantization)
         quantized = self.quantization == "int8"
-        if self.kernels is not None and NativeLinear.supports(self.kernels, weight):
+        if self.kernels is not None and self._is_native(self.kernels, weight):
             return NativeLinear(self.kernels, weight, bias, quantized=quantized)
         if quantized:
             return Int8Linear(weight, bias)
@@ -97,7 +99,11 @@ class LinearMaker:
         return self.unquantized(weight) if self.quantization.startswith("bnb-") else self(weight)
 
     def unquantized(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        if self.kernels is not None and NativeLinear.supports(self.kernels, weight):
+        if self.kernels is not None and self._is_native(self.kernels, weight):
             return NativeLinear(self.kernels, weight, bias, quantized=False)
         packs = can_pack(weight.device, weight.dtype)
         return PackedLinear(weight, bias) if packs else PlainLinear(weight, bias)
+
+    def _is_native(self, kernels: Kernels, weight: Tensor) -> bool:
+        wanted = self.batch_invariant or not torch.cpu._is_amx_tile_supported()
+        return wanted and NativeLinear.supports(kernels, weight)

@@ -34,8 +34,8 @@ class ModelRunner:
         self.model = QwenModel(folder, self._device, dtype, config, self.kernels)
         if config.batch_invariant and not self.model.is_batch_invariant:
             raise BuildError(
-                "batch_invariant needs the native kernels with their products (a CPU with AVX512-VNNI and AVX512-BF16 and "
-                "without AMX, dtype bfloat16, quantization none or int8); this engine does not have them"
+                "batch_invariant needs the native kernels with their products (a CPU with AVX512-VNNI and AVX512-BF16, "
+                "dtype bfloat16, quantization none or int8); this engine does not have them"
             )
         shape = self.model.config
         self.cache = KVCache(

@@ -42,9 +42,9 @@ class NativeLinear:
 
     @staticmethod
     def supports(kernels: Kernels, weight: Tensor) -> bool:
-        """Whether these kernels are the fastest for this weight: with AMX, oneDNN is faster for many rows."""
+        """Whether these kernels have a product for this weight."""
         fits = all(size % LANES == 0 for size in weight.shape)
-        return fits and kernels.has_linear and weight.dtype is torch.bfloat16 and weight.device.type == "cpu"
+        return kernels.has_linear and fits and weight.dtype is torch.bfloat16 and weight.device.type == "cpu"
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = len(x)

@@ -51,7 +51,7 @@ class QwenModel:
         self.device = device
         self.dtype = dtype
         config = self.config
-        make_linear = LinearMaker(engine.quantization, kernels)
+        make_linear = LinearMaker(engine.quantization, kernels, engine.batch_invariant)
         with WeightReader(folder, device, dtype) as weights:
             self._embedding = weights.take(
                 "model.embed_tokens.weight", (config.vocab_size, config.hidden_size)

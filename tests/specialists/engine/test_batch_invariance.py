@@ -15,10 +15,10 @@ from specialists.adapters.registry import AdapterRegistry, LoadedAdapter
 from specialists.engine.config import EngineConfig
 from specialists.engine.llm_engine import LLMEngine
 from specialists.engine.native.build import BuildError
-from specialists.engine.native.library import load_kernels
 from specialists.engine.qwen_config import read_qwen_config
 from specialists.engine.sampling_params import SamplingParams
 from tests.specialists.conftest import MakeAdapter
+from tests.specialists.engine.compiled import kernels_or_skip
 
 NUM_NEW = 16
 TOPICS = (
@@ -39,8 +39,7 @@ def tiny_base(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def bf16(tiny_config: EngineConfig) -> EngineConfig:
-    if not load_kernels(None).has_linear:
-        pytest.skip("this processor lacks the instructions of the native products")
+    kernels_or_skip(with_products=True)
     return replace(tiny_config, dtype="bfloat16", kernels="native", batch_invariant=True)
 
 
@@ -120,8 +119,7 @@ def test_demanded_kernels_that_cannot_be_had_are_an_error(tiny_qwen2: Path, tiny
 def test_real_prompts_in_random_company(
     base_folder: Path, make_adapter: MakeAdapter, quantization: str, count: int, num_new: int
 ):
-    if not load_kernels(None).has_linear:
-        pytest.skip("this processor lacks the instructions of the native products")
+    kernels_or_skip(with_products=True)
     engine = LLMEngine(
         base_folder,
         EngineConfig(

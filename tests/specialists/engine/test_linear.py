@@ -11,16 +11,14 @@ from specialists.engine.linear import Linear, LinearMaker, PackedLinear, PlainLi
 from specialists.engine.native.library import Kernels, load_kernels
 from specialists.engine.native_linear import NativeLinear
 from specialists.engine.quantized_linear import Int8Linear, quantize_rows
+from tests.specialists.engine.compiled import kernels_or_skip
 
 IN, OUT = 128, 160
 
 
 @pytest.fixture(scope="module")
 def kernels() -> Kernels:
-    found = load_kernels(None)
-    if not found.has_linear:
-        pytest.skip("this processor has no AVX512-VNNI and AVX512-BF16: oneDNN's products are used")
-    return found
+    return kernels_or_skip(with_products=True)
 
 
 def weight() -> Tensor:
@@ -116,5 +114,15 @@ def test_bitsandbytes_leaves_the_head_as_it_is(kernels: Kernels):
 
 @pytest.mark.slow
 def test_kernels_are_compiled_into_the_given_folder(tmp_path: Path):
+    kernels_or_skip()
     load_kernels(tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
+
+
+def test_with_amx_only_batch_invariance_takes_the_native_products(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert isinstance(LinearMaker("none", kernels)(weight()), PackedLinear)
+    assert isinstance(LinearMaker("int8", kernels)(weight()), Int8Linear)
+    assert isinstance(LinearMaker("none", kernels, batch_invariant=True)(weight()), NativeLinear)

@@ -12,19 +12,21 @@ from torch import Tensor
 from specialists.adapters.checkpoint import LoraPair, LoraWeights
 from specialists.adapters.native_lora import NativeLora
 from specialists.engine.native.build import build_kernels
-from specialists.engine.native.library import Kernels, address, load_kernels
+from specialists.engine.native.library import Kernels, address
 from specialists.engine.qwen_config import QwenConfig, read_qwen_config
 from specialists.engine.sampling_params import SamplingParams
 from specialists.engine.scheduler_output import BASE_SLOT, ScheduledSequence, SchedulerOutput
 from specialists.engine.sequence import Sequence
+from tests.specialists.engine.compiled import kernels_or_skip
 
 BF16_STEP = 2**-8  # relative distance of neighbouring bf16 numbers
 
 
 @pytest.fixture(scope="module", params=["native", pytest.param("x86-64-v3", marks=pytest.mark.slow)])
 def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    native = kernels_or_skip()
     if request.param == "native":
-        return load_kernels(None)
+        return native
     return Kernels(build_kernels(tmp_path_factory.mktemp("kernels"), request.param))
 
 
@@ -181,7 +183,7 @@ def test_a_replaced_slot_forgets_the_former_adapter(kernels: Kernels, tiny_qwen2
 def test_one_pool_of_threads():
     """A second OpenMP runtime would have its own threads, which fight torch's for the cores."""
     before = _openmp_runtimes()
-    kernels = load_kernels(None)
+    kernels = kernels_or_skip()
     x = random(64, 96)
     add_norm(kernels, x, None, random(96))
     assert any("torch" in path for path in before)
