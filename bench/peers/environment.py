@@ -26,8 +26,8 @@ def make_environment(folder: Path, requirements: list[str]) -> Path:
     return python
 
 
-def run(command: list[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
-    """Raises PeerUnavailableError with the end of what the command said."""
+def run(command: list[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """What the command printed. Raises PeerUnavailableError with the end of what the command said."""
     try:
         done = subprocess.run(
             command,
@@ -43,3 +43,4 @@ def run(command: list[str], cwd: Path | None = None, environment: Mapping[str, s
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise PeerUnavailableError(f"{' '.join(command[:6])} failed: {' / '.join(said[-3:])[-400:]}")
+    return done.stdout

@@ -92,6 +92,20 @@ def _supported(names: tuple[str, ...]) -> list[str]:
 
 def _convert(source: Path, target: Path, script: str, arguments: list[str]) -> Path:
     if not target.exists():
+        packages = source.parent / "packages"  # what its scripts want beside what is installed here
+        if not packages.exists():
+            run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--target",
+                    str(packages),
+                    "sentencepiece",
+                ]
+            )
         command = [sys.executable, str(source / script), *arguments, "--outfile", str(target)]
-        run(command, environment={"PYTHONPATH": str(source / "gguf-py")})
+        run(command, environment={"PYTHONPATH": f"{source / 'gguf-py'}:{packages}"})
     return target
