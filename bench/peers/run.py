@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from bench.adapters import write_random_adapter
 from bench.peers import llama_server, polymath_server, vllm_cpu
 from bench.peers.environment import run
@@ -78,7 +80,7 @@ def _measure(name: str, setup: Setup) -> dict[str, Any]:
             return measured
         with SERVERS[name](setup) as peer:
             return measure(peer)
-    except (RuntimeError, OSError, AssertionError, ValueError) as error:
+    except (RuntimeError, OSError, AssertionError, ValueError, httpx.HTTPError) as error:
         return {"not_measured": f"{type(error).__name__}: {error}"}
 
 
