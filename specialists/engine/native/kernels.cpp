@@ -62,18 +62,21 @@ void polymath_rotate_and_store(bf16* qkv, int64_t rows, int num_heads, int num_k
     }
 }
 
+// Row i looks at the blocks from tables[table_starts[i]] on. With `is_chunk` all rows are consecutive tokens of one prompt.
 void polymath_attention(const bf16* query, int64_t query_stride, int64_t rows, int num_heads, int num_kv_heads,
                         int head_dim, const bf16* keys, const bf16* values, int64_t head_stride,
                         const int64_t* tables, const int64_t* table_starts, const int64_t* num_keys,
-                        int64_t block_size, float scale, bf16* out) {
-    int group = num_heads / num_kv_heads;
+                        int64_t block_size, float scale, bf16* out, int is_chunk) {
+    int group = num_heads / num_kv_heads, at_once = is_chunk ? std::max(kMaxVectors / group, 1) : 1;
+    int64_t out_stride = static_cast<int64_t>(num_heads) * head_dim, num_parts = (rows + at_once - 1) / at_once;
 #pragma omp parallel for num_threads(num_threads) schedule(dynamic, 1)
-    for (int64_t task = 0; task < rows * num_kv_heads; ++task) {
+    for (int64_t task = 0; task < num_parts * num_kv_heads; ++task) {
         // The last rows of a prompt see the most keys: they go first, so that no thread ends with the longest.
-        int64_t row = rows - 1 - task / num_kv_heads, head = task % num_kv_heads;
-        attend(query + row * query_stride + head * group * head_dim, keys + head * head_stride,
-               values + head * head_stride, tables + table_starts[row], block_size, num_keys[row], group, head_dim,
-               scale, out + (row * num_heads + head * group) * head_dim);
+        int64_t row = (num_parts - 1 - task / num_kv_heads) * at_once, head = task % num_kv_heads;
+        int count = static_cast<int>(std::min<int64_t>(at_once, rows - row));
+        attend(query + row * query_stride + head * group * head_dim, query_stride, count, keys + head * head_stride,
+               values + head * head_stride, tables + table_starts[row], block_size, num_keys + row, group, head_dim, scale,
+               out + row * out_stride + head * group * head_dim, out_stride);
     }
 }
 

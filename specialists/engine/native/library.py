@@ -28,7 +28,7 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     ),
     "polymath_attention": (
         *(_POINTER, _LONG, _LONG, _INT, _INT, _INT, _POINTER, _POINTER, _LONG),
-        *(_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _POINTER),
+        *(_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _POINTER, _INT),
     ),
     "polymath_silu_mul": (_POINTER, _POINTER, _LONG, _LONG),
     "polymath_lora": (_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG),

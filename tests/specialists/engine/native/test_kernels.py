@@ -80,7 +80,7 @@ def test_attention(kernels: Kernels, head_dim: int, num_keys: int):
     kernels.attention(
         *(address(query), num_heads * head_dim, rows, num_heads, num_kv_heads, head_dim),
         *(address(keys), address(values), keys.stride(0), address(blocks), address(starts)),
-        *(address(lengths), block_size, head_dim**-0.5, address(out)),
+        *(address(lengths), block_size, head_dim**-0.5, address(out), False),
     )
     for row in range(rows):
         own = blocks[int(starts[row]) :]
@@ -93,6 +93,32 @@ def test_attention(kernels: Kernels, head_dim: int, num_keys: int):
             expected = torch.softmax(k @ q * head_dim**-0.5, dim=0) @ v
             found = out[row].view(num_heads, head_dim)[head].double()
             torch.testing.assert_close(found, expected, rtol=2 * BF16_STEP, atol=2e-3)
+
+
+@pytest.mark.parametrize("group", [1, 7, 16])
+@pytest.mark.parametrize(("before", "rows"), [(0, 1), (0, 40), (13, 5), (31, 33)])
+def test_a_row_of_a_chunk_attends_as_if_it_were_alone(kernels: Kernels, group: int, before: int, rows: int):
+    num_kv_heads, head_dim, block_size, num_blocks = 2, 32, 8, 12
+    width = num_kv_heads * group * head_dim
+    query = random(rows, width)
+    keys = random(num_kv_heads, num_blocks * block_size, head_dim, seed=1)
+    values = random(num_kv_heads, num_blocks * block_size, head_dim, seed=2)
+    blocks = torch.randperm(num_blocks, generator=torch.Generator().manual_seed(3))
+    lengths, starts = torch.arange(before + 1, before + rows + 1), torch.zeros(rows, dtype=torch.long)
+
+    def attend(first: int, last: int, is_chunk: bool) -> Tensor:
+        out = torch.empty(last - first, width, dtype=torch.bfloat16)
+        kernels.attention(
+            *(address(query[first:]), width, last - first, num_kv_heads * group, num_kv_heads, head_dim),
+            *(address(keys), address(values), keys.stride(0), address(blocks), address(starts)),
+            *(address(lengths[first:]), block_size, head_dim**-0.5, address(out), is_chunk),
+        )
+        return out
+
+    together = attend(0, rows, True)
+    assert together.isfinite().all()
+    for row in range(rows):
+        assert torch.equal(attend(row, row + 1, False)[0], together[row])
 
 
 def lora_weights(base: QwenConfig, rank: int, seed: int) -> LoraWeights:
