@@ -115,6 +115,18 @@ class SpecialistUnloadedError(PolymathError):
     retry_after = 1
 
 
+class SpecialistUnavailableError(UnavailableError):
+    """The specialist is known, and could not be brought back into memory; `reason` is the AdapterError's code."""
+
+    code = "specialist_unavailable"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"The specialist {name!r} cannot be brought into memory ({reason}); try again later.",
+            param="model",
+        )
+
+
 class GenerationError(PolymathError):
     """The engine could not go on with a request that it had accepted."""
 

@@ -80,6 +80,8 @@ def load_services(settings: Settings) -> Services:
 
     from specialists.engine.async_engine import AsyncEngine
 
+    async_engine = AsyncEngine(engine, max_requests=settings.max_num_seqs + settings.max_queued_requests)
+    registry.attach(async_engine)
     return Services(
         settings=settings,
         base_id=base_id,
@@ -87,7 +89,7 @@ def load_services(settings: Settings) -> Services:
         created=int(time.time()),
         tokenizer=engine.tokenizer,
         registry=registry,
-        engine=AsyncEngine(engine, max_requests=settings.max_num_seqs + settings.max_queued_requests),
+        engine=async_engine,
         dispatcher=Dispatcher(delegator, registry, {base_id}, delegator_thread),
         refused=refused,
     )
@@ -131,6 +133,7 @@ def _load_engine(settings: Settings, base: Path) -> "tuple[LLMEngine, AdapterReg
     import torch
 
     from specialists.adapters.registry import AdapterRegistry
+    from specialists.base_model import base_sha256
     from specialists.engine.llm_engine import LLMEngine
 
     dtype = _dtype(settings)
@@ -140,6 +143,7 @@ def _load_engine(settings: Settings, base: Path) -> "tuple[LLMEngine, AdapterReg
         max_rank=settings.max_lora_rank,
         dtype=getattr(torch, dtype),
         prepare=engine.runner.prepare,
+        base_sha256=base_sha256(base),
     )
     return engine, registry
 
@@ -155,7 +159,7 @@ def _device(settings: Settings) -> str:
 
 def load_specialists(settings: Settings, registry: "AdapterRegistry") -> dict[str, str]:
     """Load the catalog and the configured folder; returns what was refused, with the reason."""
-    from specialists.adapters.checkpoint import AdapterError
+    from specialists.adapters.errors import AdapterError
 
     refused: dict[str, str] = {}
     for folder in specialist_folders(settings, refused):

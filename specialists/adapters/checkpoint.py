@@ -3,6 +3,7 @@
 Only what the engine applies is accepted; a feature it would ignore is an error that names it.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -14,7 +15,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from specialists.adapters.errors import AdapterError
 from specialists.engine.qwen_config import QwenConfig
+from specialists.manifest import ManifestError, SpecialistManifest, read_manifest
+
+__all__ = ["AdapterError", "Checkpoint", "LoraPair", "LoraWeights", "read_checkpoint"]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -40,10 +45,6 @@ _REFUSED_WHEN_SET = (
     "corda_config",
     "megatron_config",
 )
-
-
-class AdapterError(ValueError):
-    """An adapter that cannot be used; the message names the folder or file and says what was found and expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,37 +77,63 @@ class LoraWeights:
         return tuple(target for target in TARGETS if target in found)
 
 
-def read_checkpoint(folder: Path, base: QwenConfig, max_rank: int, dtype: torch.dtype) -> LoraWeights:
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a folder holds, with the identity of its content: the sha256 of the two files' sha256s."""
+
+    weights: LoraWeights
+    sha256: str
+
+
+def read_folder_manifest(folder: Path) -> SpecialistManifest:
+    """The manifest in `folder`, or the bare one of a folder that has none. Raises AdapterError."""
+    try:
+        return read_manifest(folder)
+    except ManifestError as error:
+        raise AdapterError(str(error), code="manifest_invalid") from error
+
+
+def read_checkpoint(
+    folder: Path, base: QwenConfig, max_rank: int, dtype: torch.dtype, max_file_bytes: int
+) -> Checkpoint:
     """Read the adapter in `folder` for a base of this shape, converted to `dtype`.
 
     Raises AdapterError for anything missing, damaged, unsupported or not fitting the base.
     """
     if not folder.is_dir():
-        raise AdapterError(f"{folder} is not a folder")
+        raise AdapterError(f"{folder} is not a folder", code="config_invalid")
     config = _read_config(folder / CONFIG_FILE)
     rank = _rank_of(folder / CONFIG_FILE, config, max_rank)
     pairs = _read_pairs(folder / WEIGHTS_FILE, base, rank, dtype)
     _check_complete(folder, config, base, pairs)
     root = math.sqrt(rank) if config.get("use_rslora") else rank  # rsLoRA: arXiv:2312.03732
-    return LoraWeights(rank=rank, scaling=config["lora_alpha"] / root, pairs=pairs)
+    weights = LoraWeights(rank=rank, scaling=config["lora_alpha"] / root, pairs=pairs)
+    digests = [hashlib.sha256((folder / name).read_bytes()).digest() for name in (CONFIG_FILE, WEIGHTS_FILE)]
+    return Checkpoint(weights, hashlib.sha256(b"".join(digests)).hexdigest())
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise AdapterError(f"{path} is missing") from None
+        raise AdapterError(f"{path} is missing", code="config_invalid") from None
     except (OSError, ValueError) as error:
-        raise AdapterError(f"{path} is not readable JSON: {error}") from error
+        raise AdapterError(f"{path} is not readable JSON: {error}", code="config_invalid") from error
     if not isinstance(config, dict):
-        raise AdapterError(f"{path} holds a {type(config).__name__}, expected an object")
+        raise AdapterError(
+            f"{path} holds a {type(config).__name__}, expected an object", code="config_invalid"
+        )
     if config.get("peft_type") != "LORA":
-        raise AdapterError(f"{path}: peft_type is {config.get('peft_type')!r}, expected 'LORA'")
+        raise AdapterError(
+            f"{path}: peft_type is {config.get('peft_type')!r}, expected 'LORA'", code="config_invalid"
+        )
     for name in _REFUSED_WHEN_SET:
         if config.get(name):
-            raise AdapterError(f"{path}: {name} = {config[name]!r} is not supported")
+            raise AdapterError(f"{path}: {name} = {config[name]!r} is not supported", code="config_invalid")
     if config.get("bias", "none") != "none":
-        raise AdapterError(f"{path}: bias = {config['bias']!r} is not supported, expected 'none'")
+        raise AdapterError(
+            f"{path}: bias = {config['bias']!r} is not supported, expected 'none'", code="config_invalid"
+        )
     _check_targets(path, config.get("target_modules"))
     return config
 
@@ -114,21 +141,27 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _check_targets(path: Path, targets: object) -> None:
     if not isinstance(targets, list) or not targets:
         raise AdapterError(
-            f"{path}: target_modules is {targets!r}, expected a list out of {', '.join(TARGETS)}"
+            f"{path}: target_modules is {targets!r}, expected a list out of {', '.join(TARGETS)}",
+            code="config_invalid",
         )
     unknown = sorted(str(target) for target in targets if target not in TARGETS)
     if unknown:
         raise AdapterError(
-            f"{path}: target_modules has {', '.join(unknown)}, expected only {', '.join(TARGETS)}"
+            f"{path}: target_modules has {', '.join(unknown)}, expected only {', '.join(TARGETS)}",
+            code="config_invalid",
         )
 
 
 def _rank_of(path: Path, config: dict[str, Any], max_rank: int) -> int:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= max_rank:
-        raise AdapterError(f"{path}: r is {rank!r}, expected a whole number from 1 to {max_rank}")
+        raise AdapterError(
+            f"{path}: r is {rank!r}, expected a whole number from 1 to {max_rank}", code="config_invalid"
+        )
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise AdapterError(f"{path}: lora_alpha is {alpha!r}, expected a finite number")
+        raise AdapterError(
+            f"{path}: lora_alpha is {alpha!r}, expected a finite number", code="config_invalid"
+        )
     return rank
 
 
@@ -144,12 +177,16 @@ def _read_pairs(
                 _check_tensor(path, name, tensor, _shape_of(base, target, half, rank))
                 halves.setdefault((layer, target), {})[half] = tensor.to(dtype).contiguous()
     except FileNotFoundError:
-        raise AdapterError(f"{path} is missing") from None
+        raise AdapterError(f"{path} is missing", code="config_invalid") from None
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{path} is not a readable safetensors file: {error}") from error
+        raise AdapterError(
+            f"{path} is not a readable safetensors file: {error}", code="config_invalid"
+        ) from error
     for (layer, target), found in halves.items():
         if len(found) != 2:
-            raise AdapterError(f"{path}: layer {layer} {target} has only lora_{next(iter(found))}")
+            raise AdapterError(
+                f"{path}: layer {layer} {target} has only lora_{next(iter(found))}", code="config_invalid"
+            )
     return {key: LoraPair(found["A"], found["B"]) for key, found in halves.items()}
 
 
@@ -158,12 +195,14 @@ def _place_of(path: Path, name: str, base: QwenConfig) -> tuple[int, str, str]:
     if match is None or match[2] not in TARGETS:
         raise AdapterError(
             f"{path}: tensor {name} has no place in the base; expected names like "
-            "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+            "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+            code="config_invalid",
         )
     layer = int(match[1])
     if layer >= base.num_layers:
         raise AdapterError(
-            f"{path}: tensor {name} is for layer {layer}, the base has {base.num_layers} layers"
+            f"{path}: tensor {name} is for layer {layer}, the base has {base.num_layers} layers",
+            code="config_invalid",
         )
     return layer, match[2], match[3]
 
@@ -189,11 +228,17 @@ def _shape_of(base: QwenConfig, target: str, half: str, rank: int) -> tuple[int,
 
 def _check_tensor(path: Path, name: str, tensor: Tensor, expected: tuple[int, int]) -> None:
     if tuple(tensor.shape) != expected:
-        raise AdapterError(f"{path}: tensor {name} has the shape {tuple(tensor.shape)}, expected {expected}")
+        raise AdapterError(
+            f"{path}: tensor {name} has the shape {tuple(tensor.shape)}, expected {expected}",
+            code="config_invalid",
+        )
     if not tensor.is_floating_point():
-        raise AdapterError(f"{path}: tensor {name} has the type {tensor.dtype}, expected a floating type")
+        raise AdapterError(
+            f"{path}: tensor {name} has the type {tensor.dtype}, expected a floating type",
+            code="config_invalid",
+        )
     if not torch.isfinite(tensor).all():
-        raise AdapterError(f"{path}: tensor {name} has values that are not finite")
+        raise AdapterError(f"{path}: tensor {name} has values that are not finite", code="config_invalid")
 
 
 def _check_complete(
@@ -205,4 +250,7 @@ def _check_complete(
     for layer in layers:
         for target in config["target_modules"]:
             if (layer, target) not in pairs:
-                raise AdapterError(f"{folder / WEIGHTS_FILE} has no tensors for layer {layer} {target}")
+                raise AdapterError(
+                    f"{folder / WEIGHTS_FILE} has no tensors for layer {layer} {target}",
+                    code="config_invalid",
+                )

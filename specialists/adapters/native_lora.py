@@ -104,6 +104,10 @@ class NativeLora:
         self._tables[slot] = table.words
         self._kept[slot] = table
 
+    def vacate(self, slot: int) -> None:
+        self._tables[slot] = 0  # a row that named the slot all the same would get the base, not freed memory
+        del self._kept[slot]
+
     def for_step(self, output: SchedulerOutput) -> "NativeLoraBatch | None":
         """The adapted rows of a step, those of one adapter together; None when no row has an adapter."""
         rows_by_slot: dict[int, list[int]] = {}

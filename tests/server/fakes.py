@@ -20,6 +20,7 @@ class FakeSpecialist:
     name: str
     generation: int
     manifest: SpecialistManifest
+    is_resident: bool = True
 
 
 class CountingRegistry:
@@ -33,9 +34,17 @@ class CountingRegistry:
         self.held: Counter[str] = Counter()
         self.num_acquired = 0
         self.on_acquire: Callable[[], None] = lambda: None
+        self.on_return: Callable[[FakeSpecialist], None] = lambda _: None
+        self.unroutable: set[str] = set()
 
     def names(self) -> list[str]:
         return sorted(self.entries)
+
+    def routable_names(self) -> list[str]:
+        return sorted(self.entries.keys() - self.unroutable)
+
+    def ensure_resident(self, specialist: FakeSpecialist) -> None:
+        self.on_return(specialist)
 
     def get(self, name: str) -> FakeSpecialist:
         return self.entries[name]

@@ -38,7 +38,7 @@ def folder(original: Path, tmp_path: Path) -> Path:
 
 
 def read(folder: Path, base: QwenConfig, max_rank: int = 64) -> LoraWeights:
-    return read_checkpoint(folder, base, max_rank, torch.float32)
+    return read_checkpoint(folder, base, max_rank, torch.float32, 2**30).weights
 
 
 def change_config(folder: Path, **changes: object) -> None:
