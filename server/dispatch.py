@@ -162,7 +162,7 @@ class Dispatcher(Generic[SpecialistT]):
             return self._settle_requested(model, take)
         if not decision.accepted or decision.intent == GENERAL:
             return Route(adapter=None, decision=decision)
-        name = self._serving(decision.intent)
+        name = self.serving(decision.intent)
         try:
             adapter = None if name is None else take(name)
         except KeyError:
@@ -180,7 +180,7 @@ class Dispatcher(Generic[SpecialistT]):
             raise ModelNotFoundError(model) from None
         return Route(adapter=adapter, decision=_requested(adapter.manifest.intent or NO_INTENT))
 
-    def _serving(self, intent: str) -> str | None:
+    def serving(self, intent: str) -> str | None:
         """The routable specialist of an intent; of several, the first by name, so that the choice is stable."""
         for name in sorted(self._registry.routable_names()):
             try:

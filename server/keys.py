@@ -29,7 +29,9 @@ class KeyRing:
         self._clients = [_digest_of(key) for key in settings.api_keys]
         self._admin = None if settings.admin_key is None else _digest_of(settings.admin_key)
         if self._admin in self._clients:
-            raise SettingsError("admin_key is also one of api_keys, which would make every client an operator")
+            raise SettingsError(
+                "admin_key is also one of api_keys, which would make every client an operator"
+            )
 
     @property
     def needs_client_key(self) -> bool:
@@ -43,8 +45,8 @@ class KeyRing:
         """Every key is compared, by digests of one length: the time taken tells nothing about any of them."""
         given = _digest(token)
         is_admin = self._admin is not None and hmac.compare_digest(given, self._admin)
-        is_client = any([hmac.compare_digest(given, key) for key in self._clients])
-        return Role.ADMIN if is_admin else Role.CLIENT if is_client else None
+        matches = [hmac.compare_digest(given, key) for key in self._clients]
+        return Role.ADMIN if is_admin else Role.CLIENT if any(matches) else None
 
 
 def fingerprint(token: str) -> str:

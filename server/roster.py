@@ -21,11 +21,11 @@ from server.roster_request import LoadRequest, manifest_of
 from server.store.content import ContentStore
 from server.store.errors import StoreError
 from server.store.record import Source, SpecialistRecord
-from server.store.specialists import SpecialistStore
 from specialists.adapters.containment import resolve_under
 from specialists.adapters.errors import AdapterError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these import SQLAlchemy and torch
+    from server.store.specialists import SpecialistStore
     from specialists.adapters.registry import AdapterRegistry, LoadedAdapter
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Roster:
     def __init__(
         self,
         registry: "AdapterRegistry",
-        store: SpecialistStore,
+        store: "SpecialistStore",
         content: ContentStore,
         sources: Sources,
         intents: IntentRegistrar,
@@ -100,11 +100,14 @@ class Roster:
         """
         snapshot = self._store.read()
         self._records, self._revision = dict(snapshot.records), snapshot.revision
+        self.registry.continue_after(snapshot.last_generation)
         named = {record.location for record in snapshot.records.values() if record.source is Source.UPLOAD}
         for digest in self.content.sweep({name for name in named if name is not None}):
             logger.info("uploaded files that nothing names are deleted", extra={"digest": digest[:16]})
         for name in sorted(self._sources.configured.keys() | snapshot.records.keys()):
             self._bring_in(self._records.get(name) or _configured(name), trial=None)
+        statuses = self.registry.statuses()
+        self._store.note_generation(max((status.generation for status in statuses), default=0))
 
     def start(self, refresh_seconds: float) -> None:
         """Begin to take over what other servers change; 0 is never."""
@@ -186,7 +189,7 @@ class Roster:
                 self._trial(adapter)
             # A configured folder is read anew at each start: a package that was upgraded has another content.
             sha256 = None if request.source is Source.CATALOG else adapter.sha256
-            written.append(self._store.put(replace(record, sha256=sha256)))
+            written.append(self._store.put(replace(record, sha256=sha256), adapter.generation))
 
         try:
             adapter = self.registry.load(

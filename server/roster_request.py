@@ -38,7 +38,8 @@ def manifest_of(folder: Path, record: SpecialistRecord) -> SpecialistManifest:
     """The folder's manifest under the record's name, with what the operator said about it. Raises AdapterError."""
     if not NAME_PATTERN.fullmatch(record.name):
         raise AdapterError(
-            f"the name {record.name[:100]!r} is not usable, expected {NAME_PATTERN.pattern}", code="name_invalid"
+            f"the name {record.name[:100]!r} is not usable, expected {NAME_PATTERN.pattern}",
+            code="name_invalid",
         )
     said: dict[str, Any] = {
         "intent": record.intent,

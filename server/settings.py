@@ -56,10 +56,12 @@ class Settings(BaseSettings):
         (), description="folders, separated by colons, below which specialists may be loaded by path"
     )
     state_folder: Path | None = Field(
-        None, description="what operators loaded: its database and uploaded files; data/ under home by default"
+        None,
+        description="what operators loaded: its database and uploaded files; data/ under home by default",
     )
     database_url: SecretStr | None = Field(
-        None, description="PostgreSQL of several servers, as postgresql://...; a file in state_folder by default"
+        None,
+        description="PostgreSQL of several servers, as postgresql://...; a file in state_folder by default",
     )
     refresh_seconds: float = Field(
         5.0, ge=0, description="how often other servers' changes in the database are taken over; 0 is never"

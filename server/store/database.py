@@ -49,7 +49,9 @@ def reason(error: Exception) -> str:
 
 
 def _sqlite(path: Path) -> Engine:
-    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": _BUSY_MS / 1000})
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)), connect_args={"timeout": _BUSY_MS / 1000}
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: object) -> None:

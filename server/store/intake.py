@@ -59,7 +59,9 @@ def check_name(name: str, seen: set[str]) -> None:
     """Raises IntakeError for a file that is not taken, or taken already; notes it in `seen`."""
     if name not in ALLOWED_FILES:
         allowed = ", ".join(sorted(ALLOWED_FILES))
-        raise IntakeError(f"the file {name[:100]!r} is not taken; expected only {allowed}", "file_not_allowed")
+        raise IntakeError(
+            f"the file {name[:100]!r} is not taken; expected only {allowed}", "file_not_allowed"
+        )
     if name in seen:
         raise IntakeError(f"the file {name!r} comes twice", "duplicate_file")
     seen.add(name)
@@ -119,7 +121,7 @@ class _Member(tarfile.TarInfo):
 
     def _block(self, count: int) -> int:
         if count < 0:
-            raise tarfile.InvalidHeaderError("a member has a negative size")
+            raise tarfile.HeaderError("a member has a negative size")
         return super()._block(count)  # type: ignore[misc,no-any-return]
 
 
@@ -203,7 +205,14 @@ def _readable(archive: Path) -> Iterator[None]:
         yield
     except IntakeError:
         raise
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, struct.error) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        gzip.BadGzipFile,
+        struct.error,
+    ) as error:
         raise _damaged(error) from error
     except (ValueError, NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError) as error:
         raise _damaged(error) from error

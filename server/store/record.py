@@ -36,7 +36,8 @@ class SpecialistRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All records as they were at one revision, by name."""
+    """All records as they were at one revision, by name, and the highest generation any server has used."""
 
     revision: int
+    last_generation: int
     records: dict[str, SpecialistRecord]

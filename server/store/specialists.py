@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -15,8 +15,6 @@ from server.store.database import open_database, reason, shown
 from server.store.errors import StoreConflictError, StoreError
 from server.store.record import Snapshot, SpecialistRecord
 from server.store.tables import Registry, Specialist
-
-_ROW = 1
 
 
 class SpecialistStore:
@@ -42,18 +40,25 @@ class SpecialistStore:
         """All records and the revision they belong to."""
         with self._session() as session:
             # Its lock first: a change committed between the two reads must not be in one and not in the other.
-            revision = session.scalars(select(Registry.revision).with_for_update()).one()
+            registry = _locked(session)
             rows = session.scalars(select(Specialist)).all()
-            return Snapshot(revision=revision, records={row.name: row.to_record() for row in rows})
+            return Snapshot(
+                revision=registry.revision,
+                last_generation=registry.last_generation,
+                records={row.name: row.to_record() for row in rows},
+            )
 
-    def put(self, record: SpecialistRecord) -> SpecialistRecord:
+    def put(self, record: SpecialistRecord, generation: int = 0) -> SpecialistRecord:
         """Write `record` over the one with its `revision` (0: there must be none); returns it as written.
 
-        Raises StoreConflictError when another was written meanwhile.
+        `generation` is the one it is loaded as. Raises StoreConflictError when another was written meanwhile.
         """
         with self._session() as session:
-            current = self._lock(session, record.name, record.revision)
-            written = replace(record, revision=self._raise_revision(session))
+            registry = _locked(session)
+            current = _current(session, record)
+            registry.revision += 1
+            registry.last_generation = max(registry.last_generation, generation)
+            written = replace(record, revision=registry.revision)
             values = asdict(written) | {"updated_at": datetime.now(UTC)}
             if written.examples is not None:
                 values["examples"] = list(written.examples)
@@ -67,11 +72,16 @@ class SpecialistStore:
     def delete(self, record: SpecialistRecord) -> int:
         """Forget `record`; returns the new revision. Raises StoreConflictError when it was changed meanwhile."""
         with self._session() as session:
-            current = self._lock(session, record.name, record.revision)
-            if current is None:
-                raise StoreConflictError(f"the record of {record.name!r} is gone already")
-            session.delete(current)
-            return self._raise_revision(session)
+            registry = _locked(session)
+            session.delete(_current(session, record))
+            registry.revision += 1
+            return registry.revision
+
+    def note_generation(self, generation: int) -> None:
+        """Remember that this generation has been used, so that it is never given again."""
+        with self._session() as session:
+            registry = _locked(session)
+            registry.last_generation = max(registry.last_generation, generation)
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -82,19 +92,19 @@ class SpecialistStore:
         except SQLAlchemyError as error:
             raise StoreError(f"the database {shown(self._engine)} cannot be used: {reason(error)}") from error
 
-    def _lock(self, session: Session, name: str, revision: int) -> Specialist | None:
-        """The row, if it is still at `revision`. Nobody else writes until the transaction ends."""
-        session.scalars(select(Registry.revision).with_for_update()).one()
-        current = session.get(Specialist, name)
-        found = 0 if current is None else current.revision
-        if found != revision:
-            raise StoreConflictError(
-                f"the record of {name!r} was changed by another server: found revision {found}, "
-                f"expected {revision}"
-            )
-        return current
 
-    def _raise_revision(self, session: Session) -> int:
-        statement = update(Registry).where(Registry.id == _ROW).values(revision=Registry.revision + 1)
-        session.execute(statement)
-        return session.scalars(select(Registry.revision)).one()
+def _locked(session: Session) -> Registry:
+    """The one row whose lock makes this transaction the only writer until it ends."""
+    return session.scalars(select(Registry).with_for_update()).one()
+
+
+def _current(session: Session, record: SpecialistRecord) -> Specialist | None:
+    """The row of this name, if it is still as `record` found it."""
+    current = session.get(Specialist, record.name)
+    found = 0 if current is None else current.revision
+    if found != record.revision:
+        raise StoreConflictError(
+            f"the record of {record.name!r} was changed by another server: found revision {found}, "
+            f"expected {record.revision}"
+        )
+    return current

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import JSON, Boolean, DateTime, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from server.store.record import Source, SpecialistRecord
@@ -19,6 +19,7 @@ class Registry(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     revision: Mapped[int] = mapped_column(Integer)
+    last_generation: Mapped[int] = mapped_column(BigInteger)  # any server's, so that no number comes back
 
 
 class Specialist(Base):

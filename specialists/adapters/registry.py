@@ -91,6 +91,12 @@ class AdapterRegistry:
         """Name the engine whose slots and cache hold adapters of this registry."""
         self._holder = holder
 
+    def continue_after(self, generation: int) -> None:
+        """Number all later generations above this one, which an earlier process may have used. Before the first load."""
+        with self._changed:
+            assert not self._records, "generations have been given already"
+            self._generations = itertools.count(generation + 1)
+
     def load(
         self,
         folder: Path,

@@ -40,6 +40,9 @@ class CountingRegistry:
     def names(self) -> list[str]:
         return sorted(self.entries)
 
+    def statuses(self) -> list[Any]:
+        return []
+
     def routable_names(self) -> list[str]:
         return sorted(self.entries.keys() - self.unroutable)
 
@@ -63,6 +66,20 @@ class CountingRegistry:
     @property
     def num_held(self) -> int:
         return self.held.total()
+
+
+class FakeRoster:
+    """Nothing to administer."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, str] = {}
+        self.observe: Any = None
+
+    def start(self, refresh_seconds: float) -> None:
+        """Nobody else changes anything."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class KeywordDelegator:

@@ -14,8 +14,9 @@ def upgrade() -> None:
         "registry",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False, primary_key=True),
         sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("last_generation", sa.BigInteger(), nullable=False),
     )
-    op.bulk_insert(registry, [{"id": 1, "revision": 0}])
+    op.bulk_insert(registry, [{"id": 1, "revision": 0, "last_generation": 0}])
     op.create_table(
         "specialists",
         sa.Column("name", sa.String(64), nullable=False, primary_key=True),
