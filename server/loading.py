@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from server.dispatch import Dispatcher
 from server.intents import FixedIntents, IntentRegistrar
 from server.keys import KeyRing
-from server.roster import Roster, Sources
+from server.ledger import Ledger
+from server.local_specialists import LocalSpecialists, Sources
+from server.roster import Roster
 from server.services import Services
 from server.settings import Settings, SettingsError
 from specialists.engine.config import EngineConfig
@@ -180,26 +182,22 @@ def load_roster(
     refused: dict[str, str] = {}
     configured = configured_specialists(settings, refused)
     folders = [settings.catalog, *([settings.adapter_folder] if settings.adapter_folder else [])]
-    store = SpecialistStore.open(
-        settings.database_url.get_secret_value() if settings.database_url else None, settings.state
+    url = None if settings.database_url is None else settings.database_url.get_secret_value()
+    ledger = Ledger(SpecialistStore.open(url, settings.state), ContentStore.open(settings.state))
+    local = LocalSpecialists(
+        registry, intents, Sources(configured, (*settings.adapter_roots, *folders)), ledger.content
     )
     roster = Roster(
-        registry,
-        store,
-        ContentStore.open(settings.state),
-        Sources(configured, roots=(*settings.adapter_roots, *folders)),
-        intents,
-        one_core_thread("roster"),
-        trial=lambda adapter: try_adapter(engine, adapter),
+        local, ledger, one_core_thread("roster"), trial=lambda adapter: try_adapter(engine, adapter)
     )
-    for name, reason in refused.items():
-        logger.error("specialist %s is left out: %s", name, reason)
-    roster.refused.update(refused)
     try:
         roster.restore()
     except BaseException:
         roster.close()
         raise
+    for name, reason in refused.items():
+        logger.error("specialist %s is left out: %s", name, reason)
+    local.refused.update(refused)
     return roster
 
 
@@ -213,7 +211,7 @@ def configured_specialists(settings: Settings, refused: dict[str, str]) -> dict[
             refused[folder.name] = str(error)
             continue
         if name in found:
-            refused[str(folder)] = f"{folder}: a specialist named {name!r} is already there, in {found[name]}"
+            refused[name] = f"{folder}: a specialist named {name!r} is already loaded, from {found[name]}"
         else:
             found[name] = folder
     return found

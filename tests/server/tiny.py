@@ -84,7 +84,7 @@ def load_predictable(settings: Settings) -> Services:
     services = load_services(settings)
     dispatcher = Dispatcher(KeywordDelegator(), services.registry, {services.base_id})
     services.dispatcher.close()
-    services.roster.intents = FixedIntents(INTENTS)
+    services.roster._local.intents = FixedIntents(INTENTS)
     return replace(services, dispatcher=dispatcher)
 
 
