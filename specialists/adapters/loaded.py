@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from specialists.adapters.lora import AdapterInUse, AdapterWeights
 from specialists.manifest import SpecialistManifest
@@ -84,3 +85,34 @@ class AdapterStatus:
     draining: bool
     in_flight: int
     last_used: float | None
+
+    @classmethod
+    def of(
+        cls,
+        adapter: LoadedAdapter,
+        *,
+        is_active: bool,
+        pinned: bool,
+        routable: bool,
+        draining: bool,
+        in_flight: int,
+        last_used: float | None,
+    ) -> Self:
+        """The status of an adapter, given what only its registry and the engine know."""
+        in_memory = AdapterState.ACTIVE if is_active else AdapterState.RESIDENT
+        return cls(
+            name=adapter.name,
+            generation=adapter.generation,
+            sha256=adapter.sha256,
+            rank=adapter.rank,
+            targets=adapter.targets,
+            num_bytes=adapter.num_bytes,
+            manifest=adapter.manifest,
+            folder=adapter.folder,
+            state=in_memory if adapter.is_resident else AdapterState.REGISTERED,
+            pinned=pinned,
+            routable=routable,
+            draining=draining,
+            in_flight=in_flight,
+            last_used=last_used,
+        )

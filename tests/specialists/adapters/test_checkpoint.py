@@ -9,14 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from specialists.adapters.checkpoint import (
-    CONFIG_FILE,
-    TARGETS,
-    WEIGHTS_FILE,
-    AdapterError,
-    LoraWeights,
-    read_checkpoint,
-)
+from specialists.adapters.checkpoint import LoraWeights, read_checkpoint
+from specialists.adapters.errors import AdapterError
+from specialists.adapters.files import CONFIG_FILE, WEIGHTS_FILE
+from specialists.adapters.peft_config import TARGETS
 from specialists.engine.qwen_config import QwenConfig, read_qwen_config
 from tests.specialists.conftest import MakeAdapter
 
