@@ -74,7 +74,7 @@ class AdapterRegistry:
 
     def continue_after(self, generation: int) -> None:
         """Number all later generations above this one, which an earlier process may have used. Before the first load."""
-        with self._changed:
+        with self._lock:
             assert not self._records, "generations have been given already"
             self._generations = itertools.count(generation + 1)
 
