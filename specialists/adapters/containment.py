@@ -24,6 +24,7 @@ def resolve_under(path: str | Path, roots: Sequence[Path]) -> Path:
         try:
             resolved_root = root.resolve(strict=True)
             resolved = (resolved_root / asked).resolve()
+            is_folder = resolved.is_dir()
         except (
             OSError,
             RuntimeError,
@@ -31,7 +32,7 @@ def resolve_under(path: str | Path, roots: Sequence[Path]) -> Path:
         ):  # a root that is gone, a loop of links, a name that is too long
             continue
         if resolved != resolved_root and resolved.is_relative_to(resolved_root):
-            if resolved.is_dir():
+            if is_folder:
                 return resolved
             inside = resolved
     if inside is None:
