@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from specialists.adapters.checkpoint import CONFIG_FILE, TARGETS, WEIGHTS_FILE, in_out_features
+from specialists.adapters.checkpoint import in_out_features
+from specialists.adapters.files import CONFIG_FILE, WEIGHTS_FILE
+from specialists.adapters.peft_config import TARGETS
 from specialists.engine.qwen_config import QwenConfig
 
 

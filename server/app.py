@@ -9,8 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import Depends, FastAPI
 
-from server.api import chat, health, models, routing
-from server.api.auth import require_client_key
+from server.api import admin, chat, health, models, routing, vllm_adapters
+from server.api.admin_schemas import (
+    LoadAdapterRequest,
+    UpdateAdapterRequest,
+    VllmLoadRequest,
+    VllmUnloadRequest,
+)
+from server.api.auth import require_admin_key, require_client_key
 from server.api.error_handlers import install_error_handlers
 from server.api.middleware import RequestContextMiddleware
 from server.api.openapi import install_openapi
@@ -33,11 +39,23 @@ def create_app(lifecycle: Lifecycle) -> FastAPI:
     app.state.lifecycle = lifecycle
     app.add_middleware(RequestContextMiddleware, metrics=lifecycle.metrics)
     install_error_handlers(app)
-    install_openapi(app, ChatCompletionRequest, RouteRequest)
+    install_openapi(
+        app,
+        ChatCompletionRequest,
+        RouteRequest,
+        LoadAdapterRequest,
+        UpdateAdapterRequest,
+        VllmLoadRequest,
+        VllmUnloadRequest,
+    )
     app.include_router(health.router, tags=["operations"])
     for resource in (chat, routing, models):
         app.include_router(
             resource.router, prefix="/v1", tags=["v1"], dependencies=[Depends(require_client_key)]
+        )
+    for operators, prefix in ((admin, "/admin"), (vllm_adapters, "/v1")):
+        app.include_router(
+            operators.router, prefix=prefix, tags=["admin"], dependencies=[Depends(require_admin_key)]
         )
     return app
 

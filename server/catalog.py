@@ -17,6 +17,7 @@ class CatalogEntry:
 
     manifest: SpecialistManifest
     generation: int = 0
+    is_resident: bool = True  # nothing will be computed with it
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class ManifestCatalog:
             entries.setdefault(entry.name, entry)
         return cls(entries)
 
-    def names(self) -> list[str]:
+    def routable_names(self) -> list[str]:
         return sorted(self._entries)
 
     def get(self, name: str, /) -> CatalogEntry:
@@ -49,6 +50,9 @@ class ManifestCatalog:
 
     def acquire(self, name: str, /) -> CatalogEntry:
         return self._entries[name]
+
+    def ensure_resident(self, entry: CatalogEntry, /) -> None:
+        """Nothing is loaded."""
 
     def release(self, entry: CatalogEntry, /) -> None:
         """Nothing is held."""

@@ -6,12 +6,14 @@ code 1. Everything heavy is imported inside the commands, so that `--help` is th
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from server import cli_adapters
+from server.cli_errors import errors_in_a_sentence
 
 if TYPE_CHECKING:
     from server.settings import Settings
@@ -27,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+app.add_typer(cli_adapters.app)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")
@@ -96,7 +100,7 @@ def serve(
         "adapter_folder": adapter_folder,
         "log_level": log_level,
     }
-    with _errors_in_a_sentence():
+    with errors_in_a_sentence():
         settings = _settings(config, flags)
         from server.serve import serve as run
 
@@ -119,7 +123,7 @@ def pull(
 
     Resumes after an interruption, and uses nothing whose sha256 does not match.
     """
-    with _errors_in_a_sentence():
+    with errors_in_a_sentence():
         settings = _settings(config)
         from server.pull import run_pull
 
@@ -138,7 +142,7 @@ def route(
     as_json: Annotated[bool, typer.Option("--json", help="Print what POST /v1/route would answer.")] = False,
 ) -> None:
     """Say which specialist would answer a prompt, and how sure the delegator is. Loads no base model."""
-    with _errors_in_a_sentence():
+    with errors_in_a_sentence():
         settings = _settings(config)
         from server.route import print_route, route_text
 
@@ -153,17 +157,3 @@ def _settings(config: Path | None, flags: Mapping[str, Any] | None = None) -> "S
     from server.settings import Settings
 
     return Settings.load(config, flags)
-
-
-@contextmanager
-def _errors_in_a_sentence() -> Iterator[None]:
-    """What is written for people goes to standard error; a bug keeps its traceback."""
-    from server.errors import is_for_people
-
-    try:
-        yield
-    except Exception as error:
-        if not is_for_people(error):
-            raise
-        typer.echo(f"polymath: {error}", err=True)
-        raise typer.Exit(1) from None

@@ -6,6 +6,7 @@ an error, never the base.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -14,13 +15,16 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from router.decision import RoutingDecision, RoutingReason
 from router.intents import GENERAL
-from server.errors import ModelNotFoundError
+from server.errors import ModelNotFoundError, SpecialistUnavailableError
+from specialists.adapters.errors import AdapterError
 from specialists.manifest import SpecialistManifest
 
 AUTO = "auto"
 BASE = "base"
 NO_INTENT = "none"  # of a specialist that declares none and was asked for by name
 BASE_GENERATION = 0
+
+logger = logging.getLogger(__name__)
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -34,17 +38,23 @@ class Specialist(Protocol):
     def generation(self) -> int: ...
     @property
     def manifest(self) -> SpecialistManifest: ...
+    @property
+    def is_resident(self) -> bool: ...
 
 
 SpecialistT = TypeVar("SpecialistT", bound=Specialist)
 
 
 class Registry(Protocol[SpecialistT]):
-    """Specialists by name; `get` and `acquire` raise KeyError for a name that is not loaded."""
+    """Specialists by name; `get` and `acquire` raise KeyError for a name that is not loaded.
 
-    def names(self) -> Collection[str]: ...
+    `ensure_resident` blocks until an acquired specialist is in memory; raises AdapterError when it cannot be.
+    """
+
+    def routable_names(self) -> Collection[str]: ...
     def get(self, name: str, /) -> SpecialistT: ...
     def acquire(self, name: str, /) -> SpecialistT: ...
+    def ensure_resident(self, specialist: SpecialistT, /) -> None: ...
     def release(self, specialist: SpecialistT, /) -> None: ...
 
 
@@ -73,7 +83,8 @@ class Route(Generic[SpecialistT]):
 class Dispatcher(Generic[SpecialistT]):
     """Resolves requests to specialists, and counts them in and out of the registry.
 
-    `executor` is where the delegator reads; `close` ends it.
+    `executor` is where the delegator reads; `loaders` are the threads that bring specialists back into memory. `close`
+    ends both.
     """
 
     def __init__(
@@ -82,11 +93,17 @@ class Dispatcher(Generic[SpecialistT]):
         registry: Registry[SpecialistT],
         base_names: Collection[str] = (),
         executor: Executor | None = None,
+        loaders: Executor | None = None,
     ) -> None:
         self._delegator = delegator
         self._registry = registry
         self._base_names = frozenset({BASE, *base_names})
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="delegator")
+        # Several: one that waits for room must not hold up another whose room is there.
+        self._loaders = loaders or ThreadPoolExecutor(max_workers=4, thread_name_prefix="loader")
+        self._returning: dict[
+            int, asyncio.Future[None]
+        ] = {}  # by generation; several requests wait for one read
 
     async def resolve(self, model: str, messages: Messages) -> Route[SpecialistT]:
         """Say who would answer, without holding it. Raises ModelNotFoundError."""
@@ -94,11 +111,16 @@ class Dispatcher(Generic[SpecialistT]):
 
     @asynccontextmanager
     async def admit(self, model: str, messages: Messages) -> AsyncIterator[Route[SpecialistT]]:
-        """Resolve, and hold the specialist until the block is left, however it is left."""
+        """Resolve, and hold the specialist, in memory, until the block is left, however it is left.
+
+        Raises ModelNotFoundError; SpecialistUnavailableError when it cannot be brought back into memory.
+        """
         decision = await self._decide(model, messages)
         # No await between taking the adapter and the try, so a cancellation cannot fall in between.
         route = self._settle(model, decision, self._registry.acquire)
         try:
+            if route.adapter is not None and not route.adapter.is_resident:
+                await self._bring_back(route.adapter)
             yield route
         finally:
             if route.adapter is not None:
@@ -106,6 +128,25 @@ class Dispatcher(Generic[SpecialistT]):
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+
+    async def _bring_back(self, specialist: SpecialistT) -> None:
+        """Wait until an evicted specialist is in memory again; one read serves all that wait for it."""
+        returning = self._returning.get(specialist.generation)
+        if returning is None:
+            loop = asyncio.get_running_loop()
+            returning = loop.run_in_executor(self._loaders, self._registry.ensure_resident, specialist)
+            self._returning[specialist.generation] = returning
+            returning.add_done_callback(lambda done: self._note_returned(specialist.generation, done))
+        try:
+            await asyncio.shield(returning)  # whoever goes away, the others still wait
+        except AdapterError as error:
+            raise SpecialistUnavailableError(specialist.name, error.code) from error
+
+    def _note_returned(self, generation: int, done: "asyncio.Future[None]") -> None:
+        del self._returning[generation]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            logger.error("a specialist could not be brought back: %s", error)
 
     async def _decide(self, model: str, messages: Messages) -> RoutingDecision | None:
         """Ask the delegator, off the event loop; None when the client named the model."""
@@ -121,7 +162,7 @@ class Dispatcher(Generic[SpecialistT]):
             return self._settle_requested(model, take)
         if not decision.accepted or decision.intent == GENERAL:
             return Route(adapter=None, decision=decision)
-        name = self._serving(decision.intent)
+        name = self.serving(decision.intent)
         try:
             adapter = None if name is None else take(name)
         except KeyError:
@@ -139,9 +180,9 @@ class Dispatcher(Generic[SpecialistT]):
             raise ModelNotFoundError(model) from None
         return Route(adapter=adapter, decision=_requested(adapter.manifest.intent or NO_INTENT))
 
-    def _serving(self, intent: str) -> str | None:
-        """The specialist of an intent; of several, the first by name, so that the choice is stable."""
-        for name in sorted(self._registry.names()):
+    def serving(self, intent: str) -> str | None:
+        """The routable specialist of an intent; of several, the first by name, so that the choice is stable."""
+        for name in sorted(self._registry.routable_names()):
             try:
                 manifest = self._registry.get(name).manifest
             except KeyError:

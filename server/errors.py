@@ -47,10 +47,36 @@ class UnsupportedMediaTypeError(InvalidRequestError):
 
 
 class AuthenticationError(InvalidRequestError):
-    """No client key, or one this server does not know."""
+    """No key, or one this server does not know."""
 
     status = 401
     code = "invalid_api_key"
+
+
+class PermissionDeniedError(PolymathError):
+    """The key does not open this, or nothing does."""
+
+    status = 403
+    type = "permission_error"
+    code = "admin_key_required"
+
+
+class AdminClosedError(PermissionDeniedError):
+    """No admin key is configured."""
+
+    code = "admin_closed"
+
+
+class SpecialistNotFoundError(InvalidRequestError):
+    """No specialist of this name is loaded, or can be."""
+
+    status = 404
+    code = "adapter_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is no specialist {shortened(name)!r}; GET /admin/adapters lists them.", param="name"
+        )
 
 
 class ModelNotFoundError(InvalidRequestError):
@@ -79,6 +105,26 @@ class UnavailableError(PolymathError):
 
     status = 503
     retry_after = 5
+
+
+class SpecialistUnloadedError(PolymathError):
+    """The operator ended the requests of this specialist to unload it."""
+
+    status = 503
+    code = "specialist_unloaded"
+    retry_after = 1
+
+
+class SpecialistUnavailableError(UnavailableError):
+    """The specialist is known, and could not be brought back into memory; `reason` is the AdapterError's code."""
+
+    code = "specialist_unavailable"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"The specialist {name!r} cannot be brought into memory ({reason}); try again later.",
+            param="model",
+        )
 
 
 class GenerationError(PolymathError):

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from enum import StrEnum
 
 from server.errors import UnavailableError
+from server.keys import KeyRing
 from server.metrics import Metrics
 from server.services import Services
 from server.settings import Settings
@@ -42,6 +43,7 @@ class Lifecycle:
         on_failed: Callable[[], None] | None = None,
     ) -> None:
         self.settings = settings
+        self.keys = KeyRing(settings)
         self.metrics = Metrics()
         self.state = State.LOADING
         self.failure: Exception | None = None  # why loading failed
@@ -118,12 +120,13 @@ class Lifecycle:
     async def _run_load(self) -> None:
         try:
             services = await self._load_in_thread()
-            services.engine.start()
+            services.start()
         except Exception as error:
             self.state, self.failure = State.FAILED, error
             if self._on_failed is not None:
                 self._on_failed()
             return
+        self.metrics.watch(services)
         self._services = services
         if self.state is State.LOADING:
             self.state = State.READY

@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.dispatch import Dispatcher
+from server.intents import FixedIntents, IntentRegistrar
+from server.keys import KeyRing
+from server.ledger import Ledger
+from server.local_specialists import LocalSpecialists, Sources
+from server.roster import Roster
 from server.services import Services
 from server.settings import Settings, SettingsError
 from specialists.engine.config import EngineConfig
+from specialists.manifest import ManifestError, read_manifest
 
 if TYPE_CHECKING:
     from router.delegator import Delegator
     from specialists.adapters.registry import AdapterRegistry
+    from specialists.engine.async_engine import AsyncEngine
     from specialists.engine.llm_engine import LLMEngine
 
 logger = logging.getLogger(__name__)
@@ -53,6 +60,7 @@ def engine_config(settings: Settings, *, device: str, dtype: str) -> EngineConfi
 def check_settings(settings: Settings) -> None:
     """What can be refused before anything is loaded. Raises SettingsError."""
     engine_config(settings, device="cpu", dtype=_dtype(settings))
+    KeyRing(settings)
 
 
 def _dtype(settings: Settings) -> str:
@@ -75,11 +83,13 @@ def load_services(settings: Settings) -> Services:
     except BaseException:
         delegator_thread.shutdown(wait=False, cancel_futures=True)
         raise
-    refused = load_specialists(settings, registry)
     base_id = base_model_id(settings.base, base)
 
     from specialists.engine.async_engine import AsyncEngine
 
+    async_engine = AsyncEngine(engine, max_requests=settings.max_num_seqs + settings.max_queued_requests)
+    registry.attach(async_engine)
+    roster = load_roster(settings, registry, async_engine, FixedIntents(delegator.intents))
     return Services(
         settings=settings,
         base_id=base_id,
@@ -87,9 +97,9 @@ def load_services(settings: Settings) -> Services:
         created=int(time.time()),
         tokenizer=engine.tokenizer,
         registry=registry,
-        engine=AsyncEngine(engine, max_requests=settings.max_num_seqs + settings.max_queued_requests),
+        engine=async_engine,
         dispatcher=Dispatcher(delegator, registry, {base_id}, delegator_thread),
-        refused=refused,
+        roster=roster,
     )
 
 
@@ -130,7 +140,9 @@ def _load_engine(settings: Settings, base: Path) -> "tuple[LLMEngine, AdapterReg
     # Here and not above: these import torch, and `polymath --help` and /health must not wait for it.
     import torch
 
+    from specialists.adapters.limits import AdapterLimits
     from specialists.adapters.registry import AdapterRegistry
+    from specialists.base_model import base_sha256
     from specialists.engine.llm_engine import LLMEngine
 
     dtype = _dtype(settings)
@@ -140,6 +152,12 @@ def _load_engine(settings: Settings, base: Path) -> "tuple[LLMEngine, AdapterReg
         max_rank=settings.max_lora_rank,
         dtype=getattr(torch, dtype),
         prepare=engine.runner.prepare,
+        base_sha256=base_sha256(base),
+        limits=AdapterLimits(
+            max_resident=settings.max_resident_adapters,
+            max_resident_bytes=settings.max_resident_bytes,
+            max_file_bytes=settings.max_upload_bytes,
+        ),
     )
     return engine, registry
 
@@ -153,19 +171,50 @@ def _device(settings: Settings) -> str:
     return ("cuda" if has_cuda else "cpu") if settings.device == "auto" else settings.device
 
 
-def load_specialists(settings: Settings, registry: "AdapterRegistry") -> dict[str, str]:
-    """Load the catalog and the configured folder; returns what was refused, with the reason."""
-    from specialists.adapters.checkpoint import AdapterError
+def load_roster(
+    settings: Settings, registry: "AdapterRegistry", engine: "AsyncEngine", intents: IntentRegistrar
+) -> Roster:
+    """The specialists of the configured folders and those that operators loaded earlier. Raises StoreError."""
+    from server.store.content import ContentStore
+    from server.store.specialists import SpecialistStore
+    from specialists.adapters.trial import try_adapter
 
     refused: dict[str, str] = {}
-    for folder in specialist_folders(settings, refused):
-        try:
-            registry.load(folder)
-        except AdapterError as error:
-            refused[folder.name] = str(error)
+    configured = configured_specialists(settings, refused)
+    folders = [settings.catalog, *([settings.adapter_folder] if settings.adapter_folder else [])]
+    url = None if settings.database_url is None else settings.database_url.get_secret_value()
+    ledger = Ledger(SpecialistStore.open(url, settings.state), ContentStore.open(settings.state))
+    local = LocalSpecialists(
+        registry, intents, Sources(configured, (*settings.adapter_roots, *folders)), ledger.content
+    )
+    roster = Roster(
+        local, ledger, one_core_thread("roster"), trial=lambda adapter: try_adapter(engine, adapter)
+    )
+    try:
+        roster.restore()
+    except BaseException:
+        roster.close()
+        raise
     for name, reason in refused.items():
         logger.error("specialist %s is left out: %s", name, reason)
-    return refused
+    local.refused.update(refused)
+    return roster
+
+
+def configured_specialists(settings: Settings, refused: dict[str, str]) -> dict[str, Path]:
+    """The folders of the catalog and of the configured folder by their specialist's name; the rest goes to `refused`."""
+    found: dict[str, Path] = {}
+    for folder in specialist_folders(settings, refused):
+        try:
+            name = read_manifest(folder).name
+        except ManifestError as error:
+            refused[folder.name] = str(error)
+            continue
+        if name in found:
+            refused[name] = f"{folder}: a specialist named {name!r} is already loaded, from {found[name]}"
+        else:
+            found[name] = folder
+    return found
 
 
 def specialist_folders(settings: Settings, missing: dict[str, str]) -> Iterator[Path]:

@@ -61,6 +61,7 @@ def configure_logging(level: str, form: str) -> None:
     handler.setFormatter(JsonFormatter() if form == "json" else PlainFormatter())
     handler.addFilter(_RequestIdFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("server.audit").setLevel(logging.INFO)  # who changed what is told at every level
     # Their start and stop chatter repeats what `polymath serve` says; connection noise helps nobody.
     for name in ("uvicorn", "uvicorn.error", "httpx", "httpcore", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))

@@ -5,18 +5,27 @@ up.
 """
 
 import time
+from collections.abc import Iterator
+from itertools import groupby
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from router.decision import RoutingReason
 from server.dispatch import Route
 from server.errors import ClientDisconnectedError, OverloadedError, PolymathError
+from server.services import Services
+
+if TYPE_CHECKING:
+    from specialists.adapters.registry import AdapterRegistry
 
 UNROUTED = "none"  # the specialist label of a request that failed before it had one
 _LATENCY = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
+_LOADING = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 _ROUTING = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024)
 
 
@@ -60,15 +69,65 @@ class Metrics:
         self.running = Gauge(
             "polymath_requests_running", "Completions that have begun to answer", registry=registry
         )
+        self.adapter_operations = Counter(
+            "polymath_adapter_operations",
+            "Loads, updates and unloads by how they ended",
+            ("operation", "outcome"),
+            registry=registry,
+        )
+        self.adapter_load_seconds = Histogram(
+            "polymath_adapter_load_seconds",
+            "From the request to the specialist that can be asked, upload not included",
+            buckets=_LOADING,
+            registry=registry,
+        )
         self.waiting = Gauge(
             "polymath_requests_waiting", "Completions that wait for their first token", registry=registry
         )
+
+    def watch(self, services: Services) -> None:
+        """Tell of this server's specialists from now on."""
+        self.registry.register(SpecialistCollector(services.registry))
+        services.roster.observe = self.observe_operation
+
+    def observe_operation(self, operation: str, outcome: str, seconds: float) -> None:
+        """One load, update or unload of a specialist. Called on the roster's thread."""
+        self.adapter_operations.labels(operation, outcome).inc()
+        if (operation, outcome) == ("load", "done"):
+            self.adapter_load_seconds.observe(seconds)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
 
     def observe_request(self) -> "RequestObservation":
         return RequestObservation(self)
+
+
+class SpecialistCollector(Collector):
+    """What there is of specialists at the moment somebody asks: each by name, the idle ones too."""
+
+    def __init__(self, specialists: "AdapterRegistry") -> None:
+        self._specialists = specialists
+
+    def collect(self) -> Iterator[Metric]:
+        statuses = self._specialists.statuses()
+        by_state = GaugeMetricFamily("polymath_adapters", "Specialists by where they are", labels=["state"])
+        for state in ("registered", "resident", "active"):
+            by_state.add_metric([state], sum(1 for s in statuses if s.state == state and not s.draining))
+        by_state.add_metric(["draining"], sum(1 for s in statuses if s.draining))
+        yield by_state
+        size = GaugeMetricFamily(
+            "polymath_adapter_bytes", "Bytes of each in memory; 0 is not resident", labels=["specialist"]
+        )
+        in_flight = GaugeMetricFamily(
+            "polymath_adapter_requests", "Requests in flight on each", labels=["specialist"]
+        )
+        for name, generations in groupby(statuses, key=lambda status: status.name):  # sorted by name
+            found = list(generations)
+            size.add_metric([name], sum(s.num_bytes for s in found if s.state != "registered"))
+            in_flight.add_metric([name], sum(s.in_flight for s in found))
+        yield size
+        yield in_flight
 
 
 class RequestObservation:

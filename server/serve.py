@@ -5,14 +5,17 @@ second signal ends it at once.
 """
 
 import asyncio
+import ipaddress
 import logging
 import os
+import secrets
 import socket
 import sys
 import time
 from types import FrameType
 
 import uvicorn
+from pydantic import SecretStr
 
 from server.app import create_app
 from server.errors import is_for_people
@@ -64,6 +67,7 @@ class DrainingServer(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Serve until a signal. Raises ServeError or SettingsError."""
+    settings = with_admin_key(settings, is_interactive=sys.stdin.isatty() and sys.stdout.isatty())
     check_settings(settings)
     configure_logging(settings.log_level, settings.log_format)
 
@@ -102,6 +106,22 @@ def serve(settings: Settings) -> None:
         # A thread is inside torch's loading; unwinding the interpreter under it can crash.
         sys.stdout.flush()
         os._exit(0)
+
+
+def with_admin_key(settings: Settings, *, is_interactive: bool) -> Settings:
+    """The settings, with an admin key made up and told if somebody at a terminal serves to this machine only."""
+    if settings.admin_key is not None or not is_interactive or not _is_loopback(settings.host):
+        return settings
+    key = secrets.token_urlsafe(24)
+    _say(f"The admin key of this run, as POLYMATH_ADMIN_KEY is not set: {key}")
+    return settings.model_copy(update={"admin_key": SecretStr(key)})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:

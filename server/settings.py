@@ -7,6 +7,7 @@ ignored. Decides nothing about what the values are used for.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "POLYMATH_"
+_SECRET = frozenset({"api_keys", "admin_key", "database_url"})
 CATALOG = Path(__file__).resolve().parent.parent / "specialists" / "catalog"
 
 
@@ -50,6 +52,20 @@ class Settings(BaseSettings):
     )
     catalog: Path = Field(CATALOG, description="folder of the published specialists, one sub-folder each")
     adapter_folder: Path | None = Field(None, description="one more folder of specialists")
+    adapter_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="folders, separated by colons, below which specialists may be loaded by path"
+    )
+    state_folder: Path | None = Field(
+        None,
+        description="what operators loaded: its database and uploaded files; data/ under home by default",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL of several servers, as postgresql://...; a file in state_folder by default",
+    )
+    refresh_seconds: float = Field(
+        5.0, ge=0, description="how often other servers' changes in the database are taken over; 0 is never"
+    )
     router_weights: Path | None = Field(
         None,
         description="folder of the delegator's trained part; the published one by default",
@@ -84,6 +100,16 @@ class Settings(BaseSettings):
     max_model_len: int = Field(4096, ge=2, description="longest prompt and answer together, in tokens")
     max_adapters: int = Field(32, ge=1, description="specialists that one step can mix")
     max_lora_rank: int = Field(64, ge=1, description="largest rank of a specialist's adapter")
+    max_resident_adapters: int = Field(256, ge=1, description="specialists in memory; more are read on use")
+    max_resident_bytes: int = Field(
+        8 * 1024**3, ge=1, description="memory of all specialists together; the idle ones give way"
+    )
+    max_upload_bytes: int = Field(
+        1024**3, ge=1024, description="largest upload of a specialist, packed and unpacked; more gets a 413"
+    )
+    unload_seconds: float = Field(
+        30.0, ge=0, description="how long an unload waits for running answers unless it says itself"
+    )
 
     max_queued_requests: int = Field(256, ge=0, description="requests that may wait; more get a 429")
     default_max_tokens: int | None = Field(
@@ -96,11 +122,14 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="client keys, separated by commas; when set, each request must bear one"
     )
+    admin_key: SecretStr | None = Field(
+        None, description="key of /admin, which is closed without; a key may be given as sha256:HEX"
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["plain", "json"] = "plain"
 
-    @field_validator("home", "data", "catalog", "adapter_folder", "router_weights")
+    @field_validator("home", "data", "catalog", "adapter_folder", "state_folder", "router_weights")
     @classmethod
     def _expand_user(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
@@ -116,14 +145,38 @@ class Settings(BaseSettings):
             raise ValueError("holds no key")
         return keys
 
+    @field_validator("adapter_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: Any) -> Any:
+        return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("adapter_roots")
+    @classmethod
+    def _check_roots(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
+        roots = tuple(root.expanduser() for root in roots)
+        for root in roots:
+            if not root.is_absolute():
+                raise ValueError(f"{root} is not an absolute path")
+        return roots
+
     @field_validator("api_keys")
     @classmethod
     def _check_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for key in keys:
-            text = key.get_secret_value()
-            if not (text.isascii() and text.isprintable() and text and " " not in text):
-                raise ValueError("a key must be printable ASCII without spaces, as it travels in a header")
+            _check_key(key)
         return keys
+
+    @field_validator("admin_key")
+    @classmethod
+    def _check_admin_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            _check_key(key)
+        return key
+
+    @property
+    def state(self) -> Path:
+        """Where this server keeps what must outlive it."""
+        return self.state_folder or self.home / "data"
 
     @classmethod
     def load(cls, config: Path | None = None, flags: Mapping[str, Any] | None = None) -> Self:
@@ -136,6 +189,15 @@ class Settings(BaseSettings):
             return cls(**{**from_file, **from_env, **from_flags})
         except ValidationError as error:
             raise SettingsError(_explain(error, from_flags, from_env, config)) from error
+
+
+def _check_key(key: SecretStr) -> None:
+    text = key.get_secret_value()
+    if not (text.isascii() and text.isprintable() and text and " " not in text):
+        raise ValueError("a key must be printable ASCII without spaces, as it travels in a header")
+    kind, _, digest = text.partition(":")
+    if kind == "sha256" and not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ValueError("a key that begins with sha256: must go on with 64 hexadecimal digits")
 
 
 def _refuse_unknown_variables(environ: Iterable[str], fields: Iterable[str]) -> None:
@@ -176,5 +238,5 @@ def _explain(
         source = ENV_PREFIX + name.upper()
     else:
         source = f"{name} in {config}"
-    shown = "" if name == "api_keys" else f" (got {str(problem['input'])[:80]!r})"
+    shown = "" if name in _SECRET else f" (got {str(problem['input'])[:80]!r})"
     return f"{source}: {problem['msg']}{shown}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specialists.sources.artifacts import DEFAULT_BASE, DEFAULT_ENCODER, TEACHER, Artifact
-from specialists.sources.cache import check_folder, import_lock
+from specialists.sources.cache import check_folder, import_lock, read_record
 from specialists.sources.disk import disk_errors
 from specialists.sources.errors import BaseModelError, DamagedCacheError, SourceError
 from specialists.sources.importing import GgufSource, HubSource, Importable, PinnedSource
@@ -21,6 +21,7 @@ from specialists.sources.progress import SILENT, Progress
 __all__ = [
     "BaseModelError",
     "SourceError",
+    "base_sha256",
     "import_base",
     "import_encoder",
     "resolve_base",
@@ -81,6 +82,14 @@ def resolve_base(source: str, home: Path) -> Path:
 def resolve_encoder(source: str, home: Path) -> Path:
     """The same for the delegator's encoder."""
     return _resolve(_ENCODER, source, home)
+
+
+def base_sha256(folder: Path) -> str | None:
+    """The identity of the weights a base was imported from; None for a folder that was not imported."""
+    try:
+        return read_record(folder).source_sha256
+    except DamagedCacheError:
+        return None
 
 
 def _resolve(kind: _Kind, source: str, home: Path) -> Path:

@@ -13,14 +13,21 @@ MANIFEST_FILE = "manifest.json"
 NAME_PATTERN = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 
 
+_LONGEST_MESSAGE = 500
+
+
 class ManifestError(ValueError):
-    """A manifest that cannot be used; the message names the file and the field."""
+    """A manifest that cannot be used; the message names the file and the field, `fields` are those at fault."""
+
+    def __init__(self, message: str, fields: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class SpecialistManifest(BaseModel):
     """The declaration of one specialist. Unknown keys are errors, so that a misspelt one is not silent."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(pattern=NAME_PATTERN.pattern)
     description: str = ""
@@ -40,12 +47,16 @@ def read_manifest(folder: Path) -> SpecialistManifest:
     Raises ManifestError when the file is not valid JSON of this form or the name is not usable.
     """
     path = folder / MANIFEST_FILE
+    return parse_manifest(path, path.read_bytes() if path.exists() else None)
+
+
+def parse_manifest(path: Path, content: bytes | None) -> SpecialistManifest:
+    """The manifest that `path` holds, or the bare one when there is none. Raises ManifestError."""
     try:
-        if not path.exists():
-            return SpecialistManifest(name=folder.name)
-        return SpecialistManifest.model_validate_json(path.read_bytes())
+        if content is None:
+            return SpecialistManifest(name=path.parent.name)
+        return SpecialistManifest.model_validate_json(content)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()
-        )
-        raise ManifestError(f"{path}: {problems}") from error
+        found = {".".join(map(str, item["loc"])) or "file": item["msg"] for item in error.errors()}
+        problems = "; ".join(f"{field}: {problem}" for field, problem in found.items())
+        raise ManifestError(f"{path}: {problems[:_LONGEST_MESSAGE]}", tuple(found)) from error

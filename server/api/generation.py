@@ -20,6 +20,7 @@ from server.errors import (
     GenerationError,
     InvalidRequestError,
     OverloadedError,
+    SpecialistUnloadedError,
     UnavailableError,
 )
 from server.metrics import RequestObservation
@@ -94,7 +95,11 @@ async def _counted(
     """All outputs, counted; raises GenerationError for one that says the engine gave up."""
     index, output = first
     while True:
-        if output.finish_reason in (FinishReason.FAILED, FinishReason.ABORTED):
+        if (
+            output.finish_reason is FinishReason.ABORTED
+        ):  # by the operator: a client's own abort has no reader
+            raise SpecialistUnloadedError(output.error or "The request was ended by the operator.")
+        if output.finish_reason is FinishReason.FAILED:
             logger.error("generation failed", extra={"error": output.error})
             raise GenerationError("The engine could not finish this answer.")
         usage.note(index, output)

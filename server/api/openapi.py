@@ -18,6 +18,20 @@ def request_body(schema: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
 
 
+def load_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """The same, or as a form beside uploaded files."""
+    reference = {"$ref": _TEMPLATE.format(model=schema.__name__)}
+    file = {
+        "type": "object",
+        "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+    }
+    content = {
+        "application/json": {"schema": reference},
+        "multipart/form-data": {"schema": {"allOf": [reference, file]}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def install_openapi(app: FastAPI, *schemas: type[BaseModel]) -> None:
     """Add `schemas` to the page that FastAPI generates."""
     generate = app.openapi

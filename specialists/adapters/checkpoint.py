@@ -1,49 +1,33 @@
 """A PEFT LoRA folder, read and checked whole: either every tensor has its place or the folder is refused.
 
-Only what the engine applies is accepted; a feature it would ignore is an error that names it.
+Everything that can be known without the values is checked before any of them is read. They are read, not mapped: a
+file that is cut short meanwhile is an error then, not the end of the process, and what was hashed is what was checked.
 """
 
-import json
-import math
+import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from specialists.adapters.errors import AdapterError, shown
+from specialists.adapters.files import CONFIG_FILE, WEIGHTS_FILE, AdapterFolder
+from specialists.adapters.peft_config import TARGETS, LoraDeclaration, read_declaration
+from specialists.adapters.safetensors_header import TensorEntry, read_header
 from specialists.engine.qwen_config import QwenConfig
+from specialists.manifest import MANIFEST_FILE, ManifestError, SpecialistManifest, parse_manifest
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MAX_TEXT_BYTES = 1024 * 1024  # of adapter_config.json, and of manifest.json
 
 _TENSOR_NAME = re.compile(
-    r"^base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight$"
+    r"base_model\.model\.model\.layers\.(0|[1-9][0-9]{0,3})\.(self_attn|mlp)\.([a-z_]+)\.lora_([AB])\.weight"
 )
-# Fields of LoraConfig that change what the adapter computes and that the engine does not apply.
-_REFUSED_WHEN_SET = (
-    "use_dora",
-    "use_qalora",
-    "lora_bias",
-    "modules_to_save",
-    "fan_in_fan_out",
-    "rank_pattern",
-    "alpha_pattern",
-    "layer_replication",
-    "trainable_token_indices",
-    "target_parameters",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "corda_config",
-    "megatron_config",
-)
-
-
-class AdapterError(ValueError):
-    """An adapter that cannot be used; the message names the folder or file and says what was found and expected."""
+_BLOCKS = {target: "self_attn" if target in TARGETS[:4] else "mlp" for target in TARGETS}
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,96 +60,132 @@ class LoraWeights:
         return tuple(target for target in TARGETS if target in found)
 
 
-def read_checkpoint(folder: Path, base: QwenConfig, max_rank: int, dtype: torch.dtype) -> LoraWeights:
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a folder holds, with the identity of its content: the sha256 of its two files' sha256s, in hexadecimal."""
+
+    weights: LoraWeights
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor of the file belongs."""
+
+    layer: int
+    target: str
+    half: str  # A or B
+
+
+def read_folder_manifest(folder: Path) -> SpecialistManifest:
+    """The manifest in `folder`, or the bare one of a folder that has none. Raises AdapterError."""
+    path = folder / MANIFEST_FILE
+    with AdapterFolder(folder) as files:
+        try:
+            content = files.read(MANIFEST_FILE, MAX_TEXT_BYTES)
+        except AdapterError as error:
+            if error.code != "file_missing":
+                raise
+            content = None
+    try:
+        return parse_manifest(path, content)
+    except ManifestError as error:
+        raise AdapterError(
+            str(error), code="name_invalid" if "name" in error.fields else "manifest_invalid"
+        ) from error
+
+
+def read_checkpoint(
+    folder: Path, base: QwenConfig, max_rank: int, dtype: torch.dtype, max_file_bytes: int
+) -> Checkpoint:
     """Read the adapter in `folder` for a base of this shape, converted to `dtype`.
 
     Raises AdapterError for anything missing, damaged, unsupported or not fitting the base.
     """
-    if not folder.is_dir():
-        raise AdapterError(f"{folder} is not a folder")
-    config = _read_config(folder / CONFIG_FILE)
-    rank = _rank_of(folder / CONFIG_FILE, config, max_rank)
-    pairs = _read_pairs(folder / WEIGHTS_FILE, base, rank, dtype)
-    _check_complete(folder, config, base, pairs)
-    root = math.sqrt(rank) if config.get("use_rslora") else rank  # rsLoRA: arXiv:2312.03732
-    return LoraWeights(rank=rank, scaling=config["lora_alpha"] / root, pairs=pairs)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise AdapterError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise AdapterError(f"{path} holds a {type(config).__name__}, expected an object")
-    if config.get("peft_type") != "LORA":
-        raise AdapterError(f"{path}: peft_type is {config.get('peft_type')!r}, expected 'LORA'")
-    for name in _REFUSED_WHEN_SET:
-        if config.get(name):
-            raise AdapterError(f"{path}: {name} = {config[name]!r} is not supported")
-    if config.get("bias", "none") != "none":
-        raise AdapterError(f"{path}: bias = {config['bias']!r} is not supported, expected 'none'")
-    _check_targets(path, config.get("target_modules"))
-    return config
-
-
-def _check_targets(path: Path, targets: object) -> None:
-    if not isinstance(targets, list) or not targets:
-        raise AdapterError(
-            f"{path}: target_modules is {targets!r}, expected a list out of {', '.join(TARGETS)}"
-        )
-    unknown = sorted(str(target) for target in targets if target not in TARGETS)
-    if unknown:
-        raise AdapterError(
-            f"{path}: target_modules has {', '.join(unknown)}, expected only {', '.join(TARGETS)}"
-        )
-
-
-def _rank_of(path: Path, config: dict[str, Any], max_rank: int) -> int:
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= max_rank:
-        raise AdapterError(f"{path}: r is {rank!r}, expected a whole number from 1 to {max_rank}")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise AdapterError(f"{path}: lora_alpha is {alpha!r}, expected a finite number")
-    return rank
+    with AdapterFolder(folder) as files:
+        config = files.read(CONFIG_FILE, MAX_TEXT_BYTES)
+        declared = read_declaration(config, folder / CONFIG_FILE, base, max_rank)
+        digest = hashlib.sha256()
+        with files.open(WEIGHTS_FILE, max_file_bytes) as file:
+            try:
+                pairs = _read_pairs(file, folder / WEIGHTS_FILE, base, declared, dtype, digest)
+            except OSError as error:
+                raise AdapterError(
+                    f"{folder / WEIGHTS_FILE} cannot be read: {error.strerror}", code="unreadable"
+                ) from error
+    identity = hashlib.sha256(hashlib.sha256(config).digest() + digest.digest())
+    return Checkpoint(LoraWeights(declared.rank, declared.scaling, pairs), identity.hexdigest())
 
 
 def _read_pairs(
-    path: Path, base: QwenConfig, rank: int, dtype: torch.dtype
+    file: BinaryIO,
+    path: Path,
+    base: QwenConfig,
+    declared: LoraDeclaration,
+    dtype: torch.dtype,
+    digest: "hashlib._Hash",
 ) -> dict[tuple[int, str], LoraPair]:
+    entries = read_header(file, path, os.fstat(file.fileno()).st_size, digest)
+    places = [_place_of(path, entry, base, declared) for entry in entries]
+    _check_complete(path, places, declared)
     halves: dict[tuple[int, str], dict[str, Tensor]] = {}
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                layer, target, half = _place_of(path, name, base)
-                tensor = file.get_tensor(name)
-                _check_tensor(path, name, tensor, _shape_of(base, target, half, rank))
-                halves.setdefault((layer, target), {})[half] = tensor.to(dtype).contiguous()
-    except FileNotFoundError:
-        raise AdapterError(f"{path} is missing") from None
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{path} is not a readable safetensors file: {error}") from error
-    for (layer, target), found in halves.items():
-        if len(found) != 2:
-            raise AdapterError(f"{path}: layer {layer} {target} has only lora_{next(iter(found))}")
+    has_effect: dict[tuple[int, str], bool] = {}
+    for place, entry in zip(places, entries, strict=True):
+        key = (place.layer, place.target)
+        tensor, largest = _read_tensor(file, path, entry, dtype, digest)
+        halves.setdefault(key, {})[place.half] = tensor
+        has_effect[key] = has_effect.get(key, True) and largest > 0
+    if not any(has_effect.values()):
+        raise AdapterError(
+            f"{path}: the product of A and B is zero everywhere, expected a trained adapter", code="no_effect"
+        )
     return {key: LoraPair(found["A"], found["B"]) for key, found in halves.items()}
 
 
-def _place_of(path: Path, name: str, base: QwenConfig) -> tuple[int, str, str]:
-    match = _TENSOR_NAME.match(name)
-    if match is None or match[2] not in TARGETS:
+def _place_of(path: Path, entry: TensorEntry, base: QwenConfig, declared: LoraDeclaration) -> _Place:
+    """Where the tensor belongs, of which only the header is known. Raises AdapterError when it does not fit there."""
+    match = _TENSOR_NAME.fullmatch(entry.name)
+    if match is None or _BLOCKS.get(match[3]) != match[2]:
         raise AdapterError(
-            f"{path}: tensor {name} has no place in the base; expected names like "
-            "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+            f"{path}: tensor {shown(entry.name)} has no place in the base; expected names like "
+            "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+            code="tensor_unknown",
         )
-    layer = int(match[1])
-    if layer >= base.num_layers:
+    place = _Place(int(match[1]), match[3], match[4])
+    if place.layer >= base.num_layers:
         raise AdapterError(
-            f"{path}: tensor {name} is for layer {layer}, the base has {base.num_layers} layers"
+            f"{path}: tensor {entry.name} is for layer {place.layer}, the base has {base.num_layers} layers",
+            code="base_mismatch",
         )
-    return layer, match[2], match[3]
+    if (place.layer, place.target) not in declared.pairs:
+        raise AdapterError(
+            f"{path}: tensor {entry.name} belongs to nothing that {CONFIG_FILE} declares",
+            code="tensor_unknown",
+        )
+    expected = _shape_of(base, place, declared.rank)
+    if entry.shape != expected:
+        raise AdapterError(
+            f"{path}: tensor {entry.name} has the shape {shown(entry.shape)}, expected {expected}",
+            code="shape_mismatch",
+        )
+    if entry.dtype not in _DTYPES:
+        raise AdapterError(
+            f"{path}: tensor {entry.name} has the type {entry.dtype}, expected one of {', '.join(_DTYPES)}",
+            code="dtype_unsupported",
+        )
+    return place
+
+
+def _check_complete(path: Path, places: list[_Place], declared: LoraDeclaration) -> None:
+    """Every declared target has its tensors: a prefix that matched nothing must not pass as a silent base."""
+    found = set(places)
+    for layer, target in sorted(declared.pairs):
+        for half in "AB":
+            if _Place(layer, target, half) not in found:
+                raise AdapterError(
+                    f"{path} has no lora_{half} for layer {layer} {target}, which {CONFIG_FILE} declares",
+                    code="tensor_missing",
+                )
 
 
 def in_out_features(base: QwenConfig, target: str) -> tuple[int, int]:
@@ -182,27 +202,23 @@ def in_out_features(base: QwenConfig, target: str) -> tuple[int, int]:
     }[target]
 
 
-def _shape_of(base: QwenConfig, target: str, half: str, rank: int) -> tuple[int, int]:
-    in_features, out_features = in_out_features(base, target)
-    return (rank, in_features) if half == "A" else (out_features, rank)
+def _shape_of(base: QwenConfig, place: _Place, rank: int) -> tuple[int, int]:
+    in_features, out_features = in_out_features(base, place.target)
+    return (rank, in_features) if place.half == "A" else (out_features, rank)
 
 
-def _check_tensor(path: Path, name: str, tensor: Tensor, expected: tuple[int, int]) -> None:
-    if tuple(tensor.shape) != expected:
-        raise AdapterError(f"{path}: tensor {name} has the shape {tuple(tensor.shape)}, expected {expected}")
-    if not tensor.is_floating_point():
-        raise AdapterError(f"{path}: tensor {name} has the type {tensor.dtype}, expected a floating type")
-    if not torch.isfinite(tensor).all():
-        raise AdapterError(f"{path}: tensor {name} has values that are not finite")
-
-
-def _check_complete(
-    folder: Path, config: dict[str, Any], base: QwenConfig, pairs: dict[tuple[int, str], LoraPair]
-) -> None:
-    """Every declared target has its tensors: a prefix that matched nothing must not pass as a silent base."""
-    wanted = config.get("layers_to_transform")
-    layers = range(base.num_layers) if wanted is None else [wanted] if isinstance(wanted, int) else wanted
-    for layer in layers:
-        for target in config["target_modules"]:
-            if (layer, target) not in pairs:
-                raise AdapterError(f"{folder / WEIGHTS_FILE} has no tensors for layer {layer} {target}")
+def _read_tensor(
+    file: BinaryIO, path: Path, entry: TensorEntry, dtype: torch.dtype, digest: "hashlib._Hash"
+) -> tuple[Tensor, float]:
+    """The next tensor of the file, converted, and its largest magnitude."""
+    content = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+    view = content.numpy().data
+    if file.readinto(view) != len(view):  # type: ignore[attr-defined]
+        raise AdapterError(f"{path} was cut short while it was read", code="header_invalid")
+    digest.update(view)
+    tensor = content.view(_DTYPES[entry.dtype]).view(entry.shape).to(dtype)
+    lowest, highest = (float(value) for value in tensor.aminmax())
+    largest = max(abs(lowest), abs(highest))
+    if not largest < float("inf"):  # nor when it is NaN
+        raise AdapterError(f"{path}: tensor {entry.name} has values that are not finite", code="non_finite")
+    return tensor, largest

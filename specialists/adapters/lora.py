@@ -1,5 +1,6 @@
 """What the model and the runner ask of LoRA, whoever computes it: `native_lora` on a CPU, `lora_linear` elsewhere."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -27,6 +28,24 @@ class AdapterWeights(Protocol):
     def num_bytes(self) -> int: ...
 
 
+class Adapter(Protocol):
+    """One generation of an adapter with its weights, as the engine takes it; `LoadedAdapter` is one while resident."""
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def weights(self) -> AdapterWeights: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInUse:
+    """One generation of an adapter with its weights, for as long as a request needs them."""
+
+    generation: int
+    weights: AdapterWeights
+
+
 class LoraBatch(Protocol):
     """The adapters of one step's rows."""
 
@@ -44,6 +63,9 @@ class LoraSlots(Protocol):
 
     def place(self, slot: int, weights: AdapterWeights) -> None:
         """Put an adapter into a slot; whatever was there is gone."""
+
+    def vacate(self, slot: int) -> None:
+        """Keep nothing of the adapter in this slot; no row may name the slot until another is placed there."""
 
     def for_step(self, output: SchedulerOutput) -> LoraBatch | None:
         """The adapters of the planned rows; None when no row has one."""

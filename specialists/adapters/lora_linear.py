@@ -122,6 +122,12 @@ class StackedLora:
         if self._stack is not None and slot in self._stack.slots:
             self._stack = None
 
+    def vacate(self, slot: int) -> None:
+        del self._weights_by_slot[slot]
+        self._last_used.pop(slot, None)
+        if self._stack is not None and slot in self._stack.slots:
+            self._stack = None
+
     def for_step(self, output: SchedulerOutput) -> "StackedLoraBatch | None":
         self._step += 1
         needed = {item.slot for item in output.scheduled if item.slot != BASE_SLOT}

@@ -70,20 +70,20 @@ def make_table(base: QwenConfig, weights: LoraWeights) -> AdapterTable:
 
 def _pack(pair: LoraPair) -> tuple[Tensor, Tensor, int]:
     """Both factors with what is multiplied together in pairs, and the rank made even by a column of zeros."""
-    rank = pair.a.shape[0]
-    a, b = F.pad(pair.a, (0, 0, 0, rank % 2)), F.pad(pair.b, (0, rank % 2))
+    a, b = pair.a, pair.b
+    if a.shape[0] % 2:
+        a, b = F.pad(a, (0, 0, 0, 1)), F.pad(b, (0, 1))
     return _in_lanes(a), _in_lanes(b), a.shape[0]
 
 
 def _in_lanes(factor: Tensor) -> Tensor:
     """[outputs, inputs] -> for each 16 outputs (the last may be fewer) [inputs / 2][outputs][2], flat."""
-    outputs, inputs = factor.shape
+    outputs = factor.shape[0]
+    pairs = factor.view(torch.int32)  # two bfloat16 move as one
     whole = outputs // LANES * LANES
-    blocks = factor[:whole].view(-1, LANES, inputs // 2, 2).transpose(1, 2).reshape(-1)
-    if whole == outputs:
-        return blocks
-    rest = factor[whole:].reshape(outputs - whole, inputs // 2, 2).transpose(0, 1).reshape(-1)
-    return torch.cat([blocks, rest])
+    blocks = pairs[:whole].view(-1, LANES, pairs.shape[1]).transpose(1, 2).reshape(-1)
+    rest = pairs[whole:].t().reshape(-1)
+    return (torch.cat([blocks, rest]) if whole < outputs else blocks).view(factor.dtype)
 
 
 class NativeLora:
@@ -114,6 +114,10 @@ class NativeLora:
         assert isinstance(table, AdapterTable), f"adapter weights of another engine: {type(table).__name__}"
         self._tables[slot] = table.words
         self._kept[slot] = table
+
+    def vacate(self, slot: int) -> None:
+        self._tables[slot] = 0  # a row that named the slot all the same would get the base, not freed memory
+        del self._kept[slot]
 
     def for_step(self, output: SchedulerOutput) -> "NativeLoraBatch | None":
         """The adapted rows of a step, those of one adapter together; None when no row has an adapter."""

@@ -37,6 +37,19 @@ class SlotTable:
             del self._num_users[adapter_id]
             self._idle[adapter_id] = None
 
+    def adapters(self) -> list[int]:
+        """All that sit in a slot. May be asked on any thread."""
+        return list(self._slot_by_adapter)
+
+    def remove(self, adapter_id: int) -> int | None:
+        """Empty the slot of an adapter that nobody uses; returns the slot, None when it has none."""
+        assert adapter_id not in self._num_users, f"adapter {adapter_id} is in use"
+        slot = self._slot_by_adapter.pop(adapter_id, None)
+        if slot is not None:
+            del self._idle[adapter_id]
+            self._empty.append(slot)
+        return slot
+
     def slot_of(self, adapter_id: int) -> int:
         return self._slot_by_adapter[adapter_id]
 

@@ -7,9 +7,11 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from specialists.adapters.registry import LoadedAdapter
 from specialists.engine.llm_engine import LLMEngine
@@ -92,16 +94,23 @@ class AsyncEngine:
         prompt_ids: SequenceOf[int],
         params: SamplingParams,
         adapter: LoadedAdapter | None = None,
+        probe: Callable[[Tensor], None] | None = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Yield the increments of one answer; the last has a finish reason. Closing it early aborts the request.
 
-        Raises before the first increment: PromptTooLongError or ValueError (bad prompt, id in use),
+        The adapter must be acquired and resident until the end. `probe` is called on the engine's thread with the logits
+        [vocab_size] of each token, before it is chosen.
+
+        Raises before the first increment: PromptTooLongError or ValueError (bad prompt, id in use), NotResidentError,
         EngineOverloadedError, EngineDeadError.
         """
         self._engine.check_prompt(prompt_ids)
+        in_use = None if adapter is None else adapter.in_use()
         client = _Client(asyncio.get_running_loop(), asyncio.Queue())
         self._submit(
-            request_id, client, lambda: self._engine.add_request(request_id, prompt_ids, params, adapter)
+            request_id,
+            client,
+            lambda: self._engine.add_request(request_id, prompt_ids, params, in_use, probe),
         )
         is_finished = False
         try:
@@ -112,6 +121,27 @@ class AsyncEngine:
         finally:
             if not is_finished:
                 self._abort(request_id)
+
+    def active_adapters(self) -> Collection[int]:
+        """The generations that sit in a slot of the batch."""
+        return self._engine.active_adapters()
+
+    def vacate(self, generation: int) -> None:
+        """Soon, before any request submitted later: keep the weights of an adapter that no request uses no longer."""
+        self._command(lambda: self._engine.vacate(generation))
+
+    def forget(self, generation: int) -> None:
+        """The same, and nothing of what the adapter computed."""
+        self._command(lambda: self._engine.forget(generation))
+
+    def end_requests(self, generation: int, error: str) -> None:
+        """Soon: end all requests of an adapter with an output that says ABORTED and `error`."""
+        self._command(lambda: self._deliver(self._engine.end_requests(generation, error)))
+
+    def _command(self, command: Callable[[], None]) -> None:
+        with self._wakeup:
+            self._commands.append(command)
+            self._wakeup.notify()
 
     def _submit(self, request_id: str, client: _Client, command: Callable[[], None]) -> None:
         with self._wakeup:

@@ -6,7 +6,7 @@ adapter reloaded under its old name has a new generation and finds nothing of th
 """
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from specialists.engine.sequence import Sequence
 
@@ -15,11 +15,12 @@ _BlockKey = tuple[int, tuple[int, ...]]  # content id of the block before, the b
 
 @dataclass(slots=True)
 class _Block:
-    """`num_users` sequences hold it; `key` and `content_id` are set once its contents may be shared."""
+    """`num_users` sequences hold it; the rest is set once its contents may be shared."""
 
     num_users: int = 0
     key: _BlockKey | None = None
-    content_id: int = field(default=0)
+    content_id: int = 0
+    adapter_id: int = 0
 
 
 class BlockManager:
@@ -96,6 +97,7 @@ class BlockManager:
             twin = self._block_by_key.get(key)
             if twin is None:
                 block.key = key
+                block.adapter_id = sequence.adapter_id
                 block.content_id = self._next_content_id
                 self._next_content_id += 1
                 self._block_by_key[key] = sequence.block_table[index]
@@ -110,6 +112,23 @@ class BlockManager:
             if key is not None:
                 del self._block_by_key[key]
                 self._blocks[block_id].key = None
+
+    def forget_adapter(self, adapter_id: int) -> None:
+        """Make all that was computed under an adapter unknown; what no sequence holds of it is free again."""
+        for block_id in list(self._block_by_key.values()):
+            block = self._blocks[block_id]
+            if block.adapter_id == adapter_id and block.key is not None:
+                del self._block_by_key[block.key]
+                block.key = None
+                if block_id in self._idle:
+                    del self._idle[block_id]
+                    self._free.append(block_id)
+
+    def num_known(self, adapter_id: int) -> int:
+        """Blocks with contents of this adapter that another prompt may share."""
+        return sum(
+            self._blocks[block_id].adapter_id == adapter_id for block_id in self._block_by_key.values()
+        )
 
     def free(self, sequence: Sequence) -> None:
         """Take back all blocks of the sequence. Known contents stay findable until their block is needed."""

@@ -2,14 +2,15 @@
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from specialists.adapters.registry import LoadedAdapter
+from specialists.adapters.lora import Adapter, AdapterWeights
 from specialists.engine.config import EngineConfig
 from specialists.engine.detokenizer import IncrementalDetokenizer
 from specialists.engine.model_runner import ModelRunner
@@ -49,7 +50,7 @@ class _Request:
     """One sequence with what turns its tokens into text."""
 
     sequence: Sequence
-    adapter: LoadedAdapter | None
+    weights: AdapterWeights | None  # held here, whatever becomes of the adapter
     detokenizer: IncrementalDetokenizer
     stop: StopChecker
 
@@ -90,12 +91,14 @@ class LLMEngine:
         request_id: str,
         prompt_ids: SequenceOf[int],
         params: SamplingParams,
-        adapter: LoadedAdapter | None = None,
+        adapter: Adapter | None = None,
+        probe: Callable[[Tensor], None] | None = None,
     ) -> None:
-        """Queue one request. Raises what `check_prompt` raises, and ValueError for an id in use."""
+        """Queue one request; `probe` sees its logits. Raises what `check_prompt` raises, and ValueError for an id in use."""
         self.check_prompt(prompt_ids)
         if request_id in self._requests:
             raise ValueError(f"a request with the id {request_id!r} is already running")
+        weights = None if adapter is None else adapter.weights
         sequence = Sequence(
             request_id=request_id,
             token_ids=list(prompt_ids),
@@ -104,9 +107,10 @@ class LLMEngine:
             seed=random.getrandbits(63) if params.seed is None else params.seed,
             max_total=min(len(prompt_ids) + params.max_tokens, self.max_model_len),
             adapter_id=BASE_ADAPTER if adapter is None else adapter.generation,
+            probe=probe,
         )
         self._requests[request_id] = _Request(
-            sequence, adapter, IncrementalDetokenizer(self.tokenizer.backend), StopChecker(params.stop)
+            sequence, weights, IncrementalDetokenizer(self.tokenizer.backend), StopChecker(params.stop)
         )
         self.scheduler.add(sequence)
 
@@ -115,6 +119,26 @@ class LLMEngine:
         request = self._requests.pop(request_id, None)
         if request is not None:
             self.scheduler.finish(request.sequence)
+
+    def active_adapters(self) -> Collection[int]:
+        """The generations that sit in a slot. May be asked on any thread."""
+        return self.scheduler.slots.adapters()
+
+    def vacate(self, generation: int) -> None:
+        """Keep the weights of an adapter no longer; no request may be using it."""
+        slot = self.scheduler.slots.remove(generation)
+        if slot is not None:
+            self.runner.vacate(slot)
+
+    def forget(self, generation: int) -> None:
+        """Keep nothing of an adapter, neither its weights nor what it computed; no request may be using it."""
+        self.scheduler.blocks.forget_adapter(generation)
+        self.vacate(generation)
+
+    def end_requests(self, generation: int, error: str) -> list[RequestOutput]:
+        """End all requests of an adapter; the output of each says ABORTED and `error`."""
+        found = [r.sequence for r in self._requests.values() if r.sequence.adapter_id == generation]
+        return [self._end(sequence, FinishReason.ABORTED, error) for sequence in found]
 
     def step(self) -> list[RequestOutput]:
         """Run one step; an output for each request that has news.
@@ -168,7 +192,7 @@ class LLMEngine:
         self,
         prompts: SequenceOf[SequenceOf[int]],
         params: SamplingParams | SequenceOf[SamplingParams],
-        adapters: LoadedAdapter | SequenceOf[LoadedAdapter | None] | None = None,
+        adapters: Adapter | SequenceOf[Adapter | None] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Answer all prompts, as many at a time as fit; `progress` hears how many are done.
@@ -176,9 +200,7 @@ class LLMEngine:
         Raises RuntimeError when the engine failed on one of them.
         """
         params = [params] * len(prompts) if isinstance(params, SamplingParams) else params
-        adapters = (
-            [adapters] * len(prompts) if adapters is None or isinstance(adapters, LoadedAdapter) else adapters
-        )
+        adapters = adapters if isinstance(adapters, SequenceOf) else [adapters] * len(prompts)
         for index, (prompt, one, adapter) in enumerate(zip(prompts, params, adapters, strict=True)):
             self.add_request(str(index), prompt, one, adapter)
         texts: list[list[str]] = [[] for _ in prompts]
@@ -201,9 +223,9 @@ class LLMEngine:
 
     def _place(self, plan: SchedulerOutput, placement: AdapterPlacement) -> None:
         for item in plan.prefills:
-            adapter = self._requests[item.sequence.request_id].adapter
-            if adapter is not None and adapter.generation == placement.adapter_id:
-                self.runner.place(placement.slot, adapter.weights)
+            request = self._requests[item.sequence.request_id]
+            if item.sequence.adapter_id == placement.adapter_id and request.weights is not None:
+                self.runner.place(placement.slot, request.weights)
                 return
         raise AssertionError(f"adapter {placement.adapter_id} was placed without a request")
 
@@ -233,10 +255,13 @@ class LLMEngine:
         return self._output(request.sequence, text, (token_id,), reason)
 
     def _fail(self, sequence: Sequence, error: str) -> RequestOutput:
+        return self._end(sequence, FinishReason.FAILED, error)
+
+    def _end(self, sequence: Sequence, reason: FinishReason, error: str) -> RequestOutput:
         # What it computed is not for others to share: a prefix of NaNs would spread.
         self.scheduler.finish(sequence, forget=True)
         del self._requests[sequence.request_id]
-        return self._output(sequence, "", (), FinishReason.FAILED, error)
+        return self._output(sequence, "", (), reason, error)
 
     def _output(
         self,

@@ -61,6 +61,10 @@ class ModelRunner:
         """Put an adapter into a slot; whatever was there is gone."""
         self._lora.place(slot, weights)
 
+    def vacate(self, slot: int) -> None:
+        """Keep nothing of the adapter in this slot."""
+        self._lora.vacate(slot)
+
     @torch.inference_mode()
     def execute(self, output: SchedulerOutput) -> list[int | None]:
         """Run the planned step; one new token id for each planned sequence that completes, in the plan's order.
@@ -69,7 +73,11 @@ class ModelRunner:
         """
         batch = build_batch(output, self.cache.block_size, self._device)
         logits = self.model.forward(batch, self.cache, self._lora.for_step(output))
-        return sample(logits, [item.sequence for item in output.scheduled if item.completes])
+        sequences = [item.sequence for item in output.scheduled if item.completes]
+        for row, sequence in enumerate(sequences):
+            if sequence.probe is not None:
+                sequence.probe(logits[row])
+        return sample(logits, sequences)
 
 
 def find_kernels(config: EngineConfig) -> Kernels | None:

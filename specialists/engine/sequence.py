@@ -1,7 +1,9 @@
 """All facts of one request inside the engine. No torch here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 from specialists.engine.sampling_params import SamplingParams
 
@@ -22,7 +24,8 @@ class Sequence:
 
     `token_ids` is the prompt followed by what was sampled. `num_computed` counts the tokens whose keys and values are
     in the cache. `block_table` lists cache blocks in token order. `adapter_id` is the generation of the
-    adapter that answers, or BASE_ADAPTER.
+    adapter that answers, or BASE_ADAPTER. `probe` is shown the logits [vocab_size] of each of its steps, on the engine's
+    thread; they are the next step's to overwrite.
     """
 
     request_id: str
@@ -32,6 +35,7 @@ class Sequence:
     seed: int
     max_total: int  # tokens, prompt included, at which the request ends
     adapter_id: int = BASE_ADAPTER
+    probe: Callable[[Any], None] | None = None
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed: int = 0
     num_cached: int = 0  # prompt tokens that were found in the cache and not computed for this request

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from specialists.base_model import base_sha256
 from specialists.evaluation.provenance import current_commit, describe_machine
 from specialists.manifest import MANIFEST_FILE, SpecialistManifest
 from specialists.tokenizer import ChatTokenizer
@@ -118,7 +119,7 @@ def publish(
         description=recipe.manifest.description,
         intent=recipe.manifest.intent,
         examples=recipe.manifest.examples,
-        base_sha256=_base_sha256(folders.base),
+        base_sha256=base_sha256(folders.base),
         recipe=_path_in_repository(recipe_path),
         seed=recipe.seed,
         commit=current_commit(),
@@ -134,15 +135,6 @@ def _path_in_repository(path: Path) -> str:
     root = Path(__file__).resolve().parents[2]
     resolved = path.resolve()
     return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else path.name
-
-
-def _base_sha256(base: Path) -> str | None:
-    """The identity of the weights the base was imported from; None for a folder that was not imported."""
-    try:
-        source = json.loads((base / "polymath.json").read_bytes()).get("source_sha256")
-    except (OSError, ValueError):
-        return None
-    return source if isinstance(source, str) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from server.dispatch import Dispatcher
 from server.lifecycle import Lifecycle
 from server.services import Services
 from server.settings import Settings
-from tests.server.fakes import CountingRegistry, FakeTokenizer, KeywordDelegator, ScriptedEngine
+from tests.server.fakes import CountingRegistry, FakeRoster, FakeTokenizer, KeywordDelegator, ScriptedEngine
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def fake_services(
         registry=cast(Any, registry),
         engine=cast(Any, engine),
         dispatcher=cast(Any, Dispatcher(delegator, registry, {"tiny-base"})),
-        refused={},
+        roster=cast(Any, FakeRoster()),
     )
 
 

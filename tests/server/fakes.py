@@ -20,6 +20,7 @@ class FakeSpecialist:
     name: str
     generation: int
     manifest: SpecialistManifest
+    is_resident: bool = True
 
 
 class CountingRegistry:
@@ -33,9 +34,20 @@ class CountingRegistry:
         self.held: Counter[str] = Counter()
         self.num_acquired = 0
         self.on_acquire: Callable[[], None] = lambda: None
+        self.on_return: Callable[[FakeSpecialist], None] = lambda _: None
+        self.unroutable: set[str] = set()
 
     def names(self) -> list[str]:
         return sorted(self.entries)
+
+    def statuses(self) -> list[Any]:
+        return []
+
+    def routable_names(self) -> list[str]:
+        return sorted(self.entries.keys() - self.unroutable)
+
+    def ensure_resident(self, specialist: FakeSpecialist) -> None:
+        self.on_return(specialist)
 
     def get(self, name: str) -> FakeSpecialist:
         return self.entries[name]
@@ -54,6 +66,20 @@ class CountingRegistry:
     @property
     def num_held(self) -> int:
         return self.held.total()
+
+
+class FakeRoster:
+    """Nothing to administer."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, str] = {}
+        self.observe: Any = None
+
+    def start(self, refresh_seconds: float) -> None:
+        """Nobody else changes anything."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class KeywordDelegator:

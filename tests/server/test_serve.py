@@ -22,7 +22,7 @@ import uvicorn
 
 from server.app import create_app
 from server.lifecycle import Lifecycle
-from server.serve import DrainingServer
+from server.serve import DrainingServer, with_admin_key
 from server.services import Services
 from server.settings import Settings
 from specialists.engine.async_engine import EngineDeadError
@@ -193,6 +193,31 @@ def test_missing_weights_are_one_sentence_and_exit_code_1(tmp_path: Path):
     assert "polymath pull" in errors
 
 
+@pytest.mark.parametrize(
+    ("settings", "is_interactive", "is_made"),
+    [
+        ({}, True, True),
+        ({"host": "::1"}, True, True),
+        ({"host": "localhost"}, True, True),
+        ({}, False, False),
+        ({"host": "0.0.0.0"}, True, False),
+        ({"host": "example.org"}, True, False),
+        ({"admin_key": "mine"}, True, False),
+    ],
+)
+def test_an_admin_key_is_made_up_for_a_terminal_on_this_machine_only(
+    settings: dict[str, Any], is_interactive: bool, is_made: bool, capsys: pytest.CaptureFixture[str]
+):
+    given = Settings(**settings)
+    used = with_admin_key(given, is_interactive=is_interactive)
+    assert (used is not given) == is_made
+    told = capsys.readouterr().out
+    assert bool(told) == is_made
+    if is_made:
+        assert used.admin_key is not None
+        assert used.admin_key.get_secret_value() in told and len(used.admin_key.get_secret_value()) >= 32
+
+
 def test_a_port_in_use_is_known_before_anything_is_loaded():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
@@ -210,7 +235,7 @@ def test_contradicting_settings_are_known_before_anything_is_loaded():
 def write_config(tmp_path: Path, tiny_qwen2: Path) -> Path:
     settings = tiny_settings(tmp_path, tiny_qwen2)
     config = tmp_path / "polymath.toml"
-    names = ["base", "encoder", "router_weights", "catalog", *TINY_LIMITS]
+    names = ["base", "encoder", "router_weights", "catalog", "state_folder", *TINY_LIMITS]
     lines = [f"{name} = {json.dumps(getattr(settings, name), default=str)}" for name in names]
     config.write_text("\n".join(lines) + '\nport = 0\nlog_format = "json"\n')
     return config

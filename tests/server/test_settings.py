@@ -113,3 +113,34 @@ def test_folders_follow_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert Settings().home == tmp_path / "polymath"
     monkeypatch.setenv("POLYMATH_HOME", "~/weights")
     assert Settings.load().home == Path.home() / "weights"
+
+
+def test_roots_are_split_at_colons_and_absolute(monkeypatch: pytest.MonkeyPatch, config: Path):
+    monkeypatch.setenv("POLYMATH_ADAPTER_ROOTS", "/srv/a:/srv/b:")
+    assert Settings.load().adapter_roots == (Path("/srv/a"), Path("/srv/b"))
+    monkeypatch.setenv("POLYMATH_ADAPTER_ROOTS", "srv/a")
+    with pytest.raises(SettingsError, match="POLYMATH_ADAPTER_ROOTS: .*srv/a is not an absolute path"):
+        Settings.load()
+    monkeypatch.delenv("POLYMATH_ADAPTER_ROOTS")
+    config.write_text('adapter_roots = ["/srv/c", "~/d"]')
+    assert Settings.load(config).adapter_roots == (Path("/srv/c"), Path.home() / "d")
+
+
+def test_the_state_is_under_home_unless_it_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("POLYMATH_HOME", "/big")
+    assert Settings.load().state == Path("/big/data")
+    monkeypatch.setenv("POLYMATH_STATE_FOLDER", "~/state")
+    assert Settings.load().state == Path.home() / "state"
+
+
+@pytest.mark.parametrize("value", ["a b", "sha256:abc", "sha256:" + "g" * 64])
+def test_an_unusable_admin_key_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, value: str):
+    monkeypatch.setenv("POLYMATH_ADMIN_KEY", value)
+    with pytest.raises(SettingsError, match="POLYMATH_ADMIN_KEY") as caught:
+        Settings.load()
+    assert value not in str(caught.value)
+
+
+def test_secrets_are_not_shown():
+    settings = Settings(admin_key="the-secret", database_url="postgresql://me:the-secret@host/db")  # type: ignore[arg-type]
+    assert "the-secret" not in repr(settings)

@@ -14,12 +14,13 @@ import uvicorn
 
 from server.app import create_app
 from server.dispatch import Dispatcher
+from server.intents import FixedIntents
 from server.lifecycle import Lifecycle
 from server.loading import load_services
 from server.services import Services
 from server.settings import Settings
 from tests.router.conftest import make_encoder, make_weights
-from tests.server.fakes import KeywordDelegator
+from tests.server.fakes import INTENTS, KeywordDelegator
 
 TINY_LIMITS: dict[str, Any] = {
     "dtype": "float32",
@@ -74,8 +75,7 @@ def tiny_settings(root: Path, base: Path, **settings: Any) -> Settings:
         encoder=str(encoder),
         router_weights=make_weights(root / "router", encoder),
         catalog=write_catalog(root / "catalog", base),
-        **TINY_LIMITS,
-        **settings,
+        **{"state_folder": root / "state", **TINY_LIMITS, **settings},
     )
 
 
@@ -83,6 +83,8 @@ def load_predictable(settings: Settings) -> Services:
     """What a server loads, but routed by keywords: a random delegator's choices mean nothing."""
     services = load_services(settings)
     dispatcher = Dispatcher(KeywordDelegator(), services.registry, {services.base_id})
+    services.dispatcher.close()
+    services.roster._local.intents = FixedIntents(INTENTS)
     return replace(services, dispatcher=dispatcher)
 
 

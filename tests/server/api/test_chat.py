@@ -187,9 +187,18 @@ async def test_engine_failure_in_the_stream_is_an_error_event(
     stand.assert_nothing_held()
 
 
-@pytest.mark.parametrize("finish", [FinishReason.FAILED, FinishReason.ABORTED])
-async def test_an_answer_the_engine_gave_up(stand: Stand, finish: FinishReason):
-    stand.engine.finish = finish
+async def test_an_answer_the_operator_ended(stand: Stand):
+    stand.engine.finish = FinishReason.ABORTED
+    response = await stand.chat()
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert error_of(response)["code"] == "specialist_unloaded"
+    *_, last = events((await stand.chat(stream=True)).text)
+    assert last["error"]["code"] == "specialist_unloaded"
+    stand.assert_nothing_held()
+
+
+async def test_an_answer_the_engine_gave_up(stand: Stand):
+    stand.engine.finish = FinishReason.FAILED
     response = await stand.chat()
     assert response.status_code == 500
     assert "scripted" not in error_of(response)["message"]

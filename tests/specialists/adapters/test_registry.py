@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from specialists.adapters.checkpoint import AdapterError
-from specialists.adapters.registry import AdapterRegistry, find_adapter_folders
+from specialists.adapters.errors import AdapterError
+from specialists.adapters.registry import AdapterRegistry
 from tests.specialists.conftest import MakeAdapter
 
 
@@ -70,12 +70,3 @@ def test_counts_requests_in_flight(tiny_registry: AdapterRegistry, folder: Path)
 def test_unknown_name_is_a_key_error(tiny_registry: AdapterRegistry):
     with pytest.raises(KeyError):
         tiny_registry.acquire("nobody")
-
-
-def test_finds_folders_by_name_and_names_a_missing_root(tmp_path: Path):
-    for name in ("b", "a", ".hidden", "_licences"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "file").touch()
-    assert [path.name for path in find_adapter_folders(tmp_path)] == ["a", "b"]
-    with pytest.raises(AdapterError, match="nowhere does not exist"):
-        find_adapter_folders(tmp_path / "nowhere")
