@@ -99,8 +99,7 @@ class Dispatcher(Generic[SpecialistT]):
         self._registry = registry
         self._base_names = frozenset({BASE, *base_names})
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="delegator")
-        # Several: one that waits for room must not hold up another whose room is there.
-        self._loaders = loaders or ThreadPoolExecutor(max_workers=4, thread_name_prefix="loader")
+        self._loaders = loaders or ThreadPoolExecutor(thread_name_prefix="loader")
         self._returning: dict[
             int, asyncio.Future[None]
         ] = {}  # by generation; several requests wait for one read

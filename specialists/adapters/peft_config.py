@@ -77,7 +77,8 @@ def _refuse_unsupported(path: Path, config: dict[str, Any]) -> None:
 
 
 def _unsupported(path: Path, name: str, value: object) -> AdapterError:
-    field = name if name.isidentifier() and len(name) < 100 else shown(name)
+    is_plain = name.isascii() and name.isidentifier() and len(name) < 100
+    field = name if is_plain else shown(name)
     return AdapterError(f"{path}: {field} = {shown(value)} is not supported", code="unsupported_feature")
 
 

@@ -124,11 +124,9 @@ class BlockManager:
                     del self._idle[block_id]
                     self._free.append(block_id)
 
-    def num_known(self, adapter_id: int) -> int:
-        """Blocks with contents of this adapter that another prompt may share."""
-        return sum(
-            self._blocks[block_id].adapter_id == adapter_id for block_id in self._block_by_key.values()
-        )
+    def known_adapters(self) -> set[int]:
+        """The adapters of which some beginning is known."""
+        return {self._blocks[block_id].adapter_id for block_id in self._block_by_key.values()}
 
     def free(self, sequence: Sequence) -> None:
         """Take back all blocks of the sequence. Known contents stay findable until their block is needed."""

@@ -9,7 +9,7 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # an end token of the model, or a stop string
     LENGTH = "length"  # max_tokens, or the context is full
-    ABORTED = "abort"  # the caller went away
+    ABORTED = "abort"  # ended from outside, as when its adapter was unloaded by force; `RequestOutput.error` says why
     FAILED = "error"  # the engine could not go on with it; `RequestOutput.error` says why
 
 

@@ -24,7 +24,9 @@ def run(operator: Operator, *arguments: str, key: str | None = ADMIN_KEY) -> Res
 
 
 def test_a_whole_life(operator: Operator):
-    loaded = run(operator, "load", "sql", str(operator.root / "sql"), "--pin", "--example", "a", "--example", "b")
+    loaded = run(
+        operator, "load", "sql", str(operator.root / "sql"), "--pin", "--example", "a", "--example", "b"
+    )
     assert loaded.exit_code == 0, loaded.output
     assert "sql is loaded as generation" in loaded.output and "routing: routed" in loaded.output
     assert operator.get("sql")["pinned"] and operator.get("sql")["num_examples"] == 2

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.api.operator import ADMIN_KEY
+from tests.server.api.operator import ADMIN_KEY, wait_for
 from tests.server.crash_server import killable_server
 from tests.server.postgres import running_postgres
 from tests.server.tiny import tiny_settings, write_adapter
@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 HEADERS = {"authorization": f"Bearer {ADMIN_KEY}"}
 NAMES = ("alpha", "beta", "loner")  # the last one is the catalog's
-LONGEST_LIFE = 0.4  # seconds from the first operation to the kill
+MOST_OPERATIONS = 6  # done in one life before the kill
+LAST_MOMENT = 0.05  # seconds: the kill falls anywhere into the operations that follow
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ def contents(root: Path, base: Path, settings: dict[str, Any]) -> tuple[dict[str
     ):
         loner = http.get("/admin/adapters/loner").json()["sha256"]
         for folder in folders:
-            answer = http.post("/admin/adapters", json={"name": "probe", "path": str(folder), "replace": True})
+            answer = http.post(
+                "/admin/adapters", json={"name": "probe", "path": str(folder), "replace": True}
+            )
             found[answer.json()["sha256"]] = folder
         http.delete("/admin/adapters/probe")
     assert len(found) == len(folders)
@@ -164,7 +167,8 @@ def test_killed_at_random_points(tiny_qwen2: Path, tmp_path: Path, database_url:
             threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
             for thread in threads:
                 thread.start()
-            time.sleep(rng.uniform(0, LONGEST_LIFE))
+            _wait_for_operations(workers, rng.randrange(MOST_OPERATIONS))
+            time.sleep(rng.uniform(0, LAST_MOMENT))
             server.kill()
             for thread in threads:
                 thread.join()
@@ -174,3 +178,8 @@ def test_killed_at_random_points(tiny_qwen2: Path, tmp_path: Path, database_url:
     assert sum(worker.num_done for worker in workers) > num_kills
     with killable_server(settings) as server, httpx.Client(base_url=server.url, headers=HEADERS) as http:
         check_restarted(http, workers, tmp_path / "state")
+
+
+def _wait_for_operations(workers: list[Worker], num_operations: int) -> None:
+    wanted = sum(worker.num_done for worker in workers) + num_operations
+    wait_for(lambda: sum(worker.num_done for worker in workers) >= wanted, "the server has worked")

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from router.decision import RoutingDecision, RoutingReason
 from server.dispatch import Dispatcher, Messages
-from server.errors import ModelNotFoundError
+from server.errors import ModelNotFoundError, SpecialistUnavailableError
+from specialists.adapters.errors import AdapterError
 from tests.server.fakes import CountingRegistry, FakeSpecialist, KeywordDelegator
 
 MATH = [{"role": "user", "content": "3 times 4"}]
@@ -104,6 +106,68 @@ async def test_the_event_loop_goes_on_while_the_delegator_reads(registry: Counti
     assert (await task).specialist == "math"
 
 
+async def test_what_is_not_routable_answers_to_its_name_only(
+    dispatcher: Dispatcher[FakeSpecialist], registry: CountingRegistry
+):
+    registry.unroutable.add("math")
+    assert (await dispatcher.resolve("auto", MATH)).specialist == "zeta"
+    registry.unroutable.add("zeta")
+    route = await dispatcher.resolve("auto", MATH)
+    assert (route.specialist, route.decision.reason) == ("base", RoutingReason.NO_SPECIALIST)
+    assert (await dispatcher.resolve("math", MATH)).specialist == "math"
+
+
+def evict(registry: CountingRegistry, name: str) -> None:
+    registry.entries[name] = replace(registry.entries[name], is_resident=False)
+
+
+async def test_several_requests_for_an_evicted_specialist_wait_for_one_return(
+    dispatcher: Dispatcher[FakeSpecialist], registry: CountingRegistry
+):
+    evict(registry, "math")
+    returned: list[str] = []
+    may_go = threading.Event()
+
+    def bring_back(specialist: FakeSpecialist) -> None:
+        assert may_go.wait(5)
+        returned.append(specialist.name)
+
+    registry.on_return = bring_back
+
+    async def use() -> str:
+        async with dispatcher.admit("math", MATH) as route:
+            assert returned == ["math"]
+            return route.specialist
+
+    tasks = [asyncio.create_task(use()) for _ in range(5)]
+    async with dispatcher.admit("loner", MATH) as route:  # nobody else waits
+        assert route.specialist == "loner"
+    tasks[0].cancel()
+    await asyncio.wait({tasks[0]})
+    assert registry.held["math"] == 4
+    may_go.set()
+    assert await asyncio.gather(*tasks[1:]) == ["math"] * 4
+    assert registry.num_held == 0
+
+
+async def test_a_specialist_that_cannot_come_back_is_an_error_and_not_the_base(
+    dispatcher: Dispatcher[FakeSpecialist], registry: CountingRegistry
+):
+    evict(registry, "math")
+
+    def fail(specialist: FakeSpecialist) -> None:
+        raise AdapterError("/a/path/of/ours has changed", code="content_changed")
+
+    registry.on_return = fail
+    for model in ("math", "auto"):
+        with pytest.raises(SpecialistUnavailableError) as caught:
+            async with dispatcher.admit(model, MATH):
+                raise AssertionError("let in")
+        assert (caught.value.status, caught.value.code) == (503, "specialist_unavailable")
+        assert "content_changed" in caught.value.message and "/a/path" not in caught.value.message
+    assert registry.num_held == 0
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["auto", "math", "loner", "nobody"]), st.integers(0, 6), st.booleans())
@@ -112,6 +176,7 @@ async def test_the_event_loop_goes_on_while_the_delegator_reads(registry: Counti
 def test_cancelled_anywhere_nothing_stays_held(history: list[tuple[str, int, bool]]):
     async def live() -> None:
         registry = CountingRegistry({"math": "math", "loner": None})
+        evict(registry, "loner")
         dispatcher = Dispatcher(KeywordDelegator(), registry)
 
         async def use(model: str, fails: bool) -> None:

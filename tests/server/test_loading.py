@@ -78,15 +78,22 @@ def test_cuda_where_there_is_none(settings: Settings, monkeypatch: pytest.Monkey
         load_services(settings.model_copy(update={"device": "cuda"}))
 
 
-def test_one_thread_computes_on_one_core_and_the_others_keep_theirs():
+@pytest.mark.parametrize("count", [1, 3])
+def test_these_threads_compute_on_one_core_and_the_others_keep_theirs(count: int):
     import torch
+
+    def look() -> int:
+        barrier.wait(30)
+        return torch.get_num_threads()
+
+    barrier = threading.Barrier(count)
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     seen: list[int] = []
     try:
-        with one_core_thread("test") as executor:
-            assert executor.submit(torch.get_num_threads).result() == 1
+        with one_core_thread("test", count) as executor:
+            assert [done.result() for done in [executor.submit(look) for _ in range(count)]] == [1] * count
         thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
         thread.start()
         thread.join()

@@ -162,7 +162,9 @@ def listing(operator: Operator) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def two_servers(root: Path, base: Path, url: str | None, **settings: Any) -> Iterator[tuple[Operator, Operator]]:
+def two_servers(
+    root: Path, base: Path, url: str | None, **settings: Any
+) -> Iterator[tuple[Operator, Operator]]:
     """Two servers that share a database, a state folder and the folder of adapters."""
     with ExitStack() as stack:
         shared = {"database_url": url, "state_folder": root / "state", **settings}
@@ -183,7 +185,9 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
         yield stack.enter_context(running_postgres()) if request.param == "postgres" else None
 
 
-def test_servers_of_one_database_take_over_what_others_did(tiny_qwen2: Path, root: Path, database_url: str | None):
+def test_servers_of_one_database_take_over_what_others_did(
+    tiny_qwen2: Path, root: Path, database_url: str | None
+):
     with two_servers(root, tiny_qwen2, database_url, refresh_seconds=0.05) as (here, there):
         here.loaded("sql", here.write("sql", seed=71), intent="spanish", pinned=True)
         upload(here, "sent", here.write("sent", seed=72))

@@ -119,7 +119,7 @@ def test_roots_are_split_at_colons_and_absolute(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("POLYMATH_ADAPTER_ROOTS", "/srv/a:/srv/b:")
     assert Settings.load().adapter_roots == (Path("/srv/a"), Path("/srv/b"))
     monkeypatch.setenv("POLYMATH_ADAPTER_ROOTS", "srv/a")
-    with pytest.raises(SettingsError, match="POLYMATH_ADAPTER_ROOTS: .*srv/a is not an absolute path"):
+    with pytest.raises(SettingsError, match=r"POLYMATH_ADAPTER_ROOTS: .*srv/a is not an absolute path"):
         Settings.load()
     monkeypatch.delenv("POLYMATH_ADAPTER_ROOTS")
     config.write_text('adapter_roots = ["/srv/c", "~/d"]')

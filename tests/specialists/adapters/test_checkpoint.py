@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from specialists.adapters.checkpoint import Checkpoint, read_checkpoint
+import specialists
+from specialists.adapters.checkpoint import Checkpoint, read_checkpoint, read_folder_manifest
 from specialists.adapters.errors import AdapterError, ErrorCode
 from specialists.adapters.files import CONFIG_FILE, WEIGHTS_FILE
 from specialists.adapters.peft_config import TARGETS
 from specialists.engine.qwen_config import QwenConfig, read_qwen_config
+from specialists.sources.artifacts import DEFAULT_BASE
 from tests.specialists.adapters.tiny import (
     Q_A,
     Q_B,
@@ -24,6 +26,22 @@ from tests.specialists.adapters.tiny import (
 )
 from tests.specialists.conftest import MakeAdapter
 
+CATALOG = Path(specialists.__file__).parent / "catalog"
+# Of the default base, Qwen2.5-Coder-0.5B-Instruct.
+DEFAULT_SHAPE = QwenConfig(
+    architecture="qwen2",
+    vocab_size=151936,
+    hidden_size=896,
+    intermediate_size=4864,
+    num_layers=24,
+    num_heads=14,
+    num_kv_heads=2,
+    head_dim=64,
+    rms_norm_eps=1e-6,
+    rope_theta=1e6,
+    max_position=32768,
+    tie_word_embeddings=False,
+)
 Tensors = dict[str, torch.Tensor]
 
 
@@ -250,3 +268,11 @@ def test_a_file_cut_short_while_it_is_read_is_refused(
 def test_a_model_file_instead_of_an_adapter_is_refused(folder: Path, base: QwenConfig):
     save_file({"model.embed_tokens.weight": torch.ones(8, 8)}, folder / WEIGHTS_FILE)
     assert_refused(folder, base, "tensor_unknown", "model.embed_tokens.weight")
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CATALOG.iterdir() if path.is_dir()))
+def test_the_published_specialists_pass(name: str):
+    folder = CATALOG / name
+    manifest = read_folder_manifest(folder)
+    assert manifest.name == name and manifest.base_sha256 == DEFAULT_BASE.sha256
+    assert read_checkpoint(folder, DEFAULT_SHAPE, 64, torch.bfloat16, 2**30).weights.rank > 0

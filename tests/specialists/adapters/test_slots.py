@@ -40,3 +40,17 @@ def test_releasing_too_often_is_noticed():
     slots.release(1)
     with pytest.raises(AssertionError, match="more often"):
         slots.release(1)
+
+
+def test_a_removed_adapter_leaves_an_empty_slot():
+    slots = SlotTable(2)
+    slots.acquire(1)
+    with pytest.raises(AssertionError, match="in use"):
+        slots.remove(1)
+    slots.release(1)
+    assert slots.adapters() == [1]
+    assert slots.remove(1) == 0
+    assert slots.remove(1) is None
+    assert slots.adapters() == []
+    slots.check_integrity([])
+    assert slots.acquire(2) == (0, True)

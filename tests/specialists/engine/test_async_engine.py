@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from specialists.adapters.loaded import AdapterState, NotResidentError
+from specialists.adapters.registry import AdapterRegistry
 from specialists.engine.async_engine import AsyncEngine, EngineDeadError, EngineOverloadedError
 from specialists.engine.llm_engine import LLMEngine, PromptTooLongError
 from specialists.engine.output import FinishReason, RequestOutput
+from specialists.engine.qwen_config import read_qwen_config
 from specialists.engine.sampling_params import SamplingParams
+from tests.specialists.adapters.tiny import write_adapter
 
 PROMPT = list(range(20, 32))
 GREEDY = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
@@ -78,6 +83,50 @@ async def test_bad_requests_are_refused_before_they_count(engine: AsyncEngine):
         await collect(engine, "same")
     task.cancel()
     assert engine.num_requests <= 1
+
+
+async def test_a_probe_sees_the_logits_of_each_token_before_it_is_chosen(engine: AsyncEngine):
+    seen: list[int] = []
+    tokens: list[int] = []
+    async for output in engine.generate(
+        "r", PROMPT, GREEDY, probe=lambda row: seen.append(int(row.argmax()))
+    ):
+        tokens += output.token_ids
+    assert seen == tokens and len(seen) == 16
+
+
+async def test_requests_of_an_adapter_are_ended_with_a_reason_and_then_it_is_forgotten(
+    engine: AsyncEngine, tiny_engine: LLMEngine, tiny_qwen2: Path, tmp_path: Path
+):
+    base = read_qwen_config(tiny_qwen2)
+    registry = AdapterRegistry(base, dtype=torch.float32)
+    registry.attach(engine)
+    adapter = registry.load(write_adapter(tmp_path / "poet", base))
+    assert registry.acquire("poet") is adapter
+    stream = engine.generate("r", PROMPT, ENDLESS, adapter)
+    await anext(stream)
+    assert registry.status("poet").state is AdapterState.ACTIVE
+    other = asyncio.create_task(collect(engine, "other", ENDLESS))
+    registry.unload("poet")
+    engine.end_requests(adapter.generation, "it was retired")
+    outputs = [output async for output in stream]
+    assert (outputs[-1].finish_reason, outputs[-1].error) == (FinishReason.ABORTED, "it was retired")
+    registry.release(adapter)
+    assert (await other)[-1].finish_reason is FinishReason.LENGTH
+    assert list(engine.active_adapters()) == []
+    assert tiny_engine.scheduler.blocks.known_adapters() == {0}
+
+
+async def test_an_adapter_that_is_not_in_memory_is_refused_before_it_counts(
+    engine: AsyncEngine, tiny_qwen2: Path, tmp_path: Path
+):
+    base = read_qwen_config(tiny_qwen2)
+    registry = AdapterRegistry(base, dtype=torch.float32)
+    adapter = registry.load(write_adapter(tmp_path / "poet", base))
+    registry.unload("poet")
+    with pytest.raises(NotResidentError, match="'poet'"):
+        await anext(engine.generate("r", PROMPT, GREEDY, adapter))
+    assert engine.num_requests == 0
 
 
 async def test_shutdown_fails_what_is_still_running(tiny_engine: LLMEngine):

@@ -98,6 +98,23 @@ def test_known_contents_give_way_when_blocks_are_needed_the_end_first():
     assert again.num_computed == 8
 
 
+def test_forgetting_an_adapter_takes_its_beginnings_and_no_others():
+    blocks = BlockManager(16, BLOCK)
+    for adapter_id in (0, 1, 2):
+        sequence = make_sequence(list(range(12)), adapter_id)
+        compute(blocks, sequence)
+        blocks.free(sequence)
+    assert blocks.known_adapters() == {0, 1, 2}
+    blocks.forget_adapter(1)
+    blocks.check_integrity([])
+    assert blocks.known_adapters() == {0, 2}
+    again = [make_sequence(list(range(12)), adapter_id) for adapter_id in (0, 1, 2)]
+    for sequence in again:
+        blocks.share_prefix(sequence)
+    assert [sequence.num_computed for sequence in again] == [8, 0, 8]
+    blocks.check_integrity(again)
+
+
 def test_reuse_can_be_switched_off():
     blocks = BlockManager(16, BLOCK, reuse_prefixes=False)
     compute(blocks, make_sequence(list(range(12))))
@@ -162,6 +179,14 @@ class BlockMachine(RuleBasedStateMachine):
         sequence = data.draw(st.sampled_from(self.sequences))
         self.blocks.free(sequence)
         self.sequences.remove(sequence)
+
+    @rule(adapter_id=st.integers(0, 2))
+    def forget(self, adapter_id: int) -> None:
+        self.blocks.forget_adapter(adapter_id)
+        assert adapter_id not in self.blocks.known_adapters()
+        sequence = make_sequence([0] * 20, adapter_id)
+        self.blocks.share_prefix(sequence)
+        assert sequence.num_computed == 0
 
     @invariant()
     def adds_up(self) -> None:
