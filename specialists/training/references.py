@@ -10,7 +10,6 @@ place is right equally often. Items without a reference are left out, test split
 
 import argparse
 import json
-import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from specialists.evaluation.choice import ChoiceItem, balance_positions
+from specialists.evaluation.item_order import shuffle_items
 from specialists.evaluation.task import ItemT, Task, TaskDataError
 from specialists.evaluation.task_registry import TASKS, get_task
 from specialists.training.solutions import Row, write_solutions
@@ -29,9 +29,7 @@ def make_references(
     task: Task[ItemT], items: Sequence[ItemT], seed: int, limit: int | None = None
 ) -> list[Row]:
     """At most `limit` rows, drawn with the seed; a larger limit adds rows and drops none."""
-    drawn: list[Any] = list(items)
-    random.Random(seed).shuffle(drawn)
-    drawn = drawn[:limit]
+    drawn: list[Any] = shuffle_items(items, seed, limit)
     if all(isinstance(item, ChoiceItem) for item in drawn):
         drawn = list(balance_positions(drawn, seed))
     return [_row(task, item, reference) for item in drawn if (reference := task.reference(item).strip())]
