@@ -6,7 +6,8 @@ from dataclasses import dataclass
 MARK = "Answer:"
 
 _MARKED = re.compile(
-    r"^\W*(?:final\s+)?answer\W*?(?::|\bis\b)[\s*:]*(.*?)[*\s]*$", re.IGNORECASE | re.MULTILINE
+    r"^\W*(?:the\s+)?(?:final\s+|correct\s+)?answer\W*?(?::|\bis\b)[\s*:]*(.*?)[*\s]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _WITHIN = re.compile(r"\banswer\s+is:?\s+(.+)", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -37,9 +38,10 @@ def read_last_line(text: str) -> LastLine:
 
 def _clean(answer: str) -> str:
     answer = _LATEX.sub(lambda match: match[1] or match[2] or "", answer).strip(" *`")
-    if len(answer) > 1 and answer[0] == answer[-1] == "$":
-        answer = answer[1:-1]
-    return answer.removesuffix(".").strip() if len(answer.split()) <= _SHORT else answer.strip()
+    if len(answer.split()) <= _SHORT:
+        answer = answer.removesuffix(".").strip()
+    is_formula = len(answer) > 1 and answer[0] == answer[-1] == "$"
+    return answer[1:-1].strip() if is_formula else answer
 
 
 def rewrite_last_line(text: str, answer: str) -> str:
