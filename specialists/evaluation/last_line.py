@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from specialists.evaluation.boxed import find_boxed
+
 MARK = "Answer:"
 
 _MARKED = re.compile(
@@ -10,7 +12,6 @@ _MARKED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _WITHIN = re.compile(r"\banswer\s+is:?\s+(.+)", re.IGNORECASE)
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX = re.compile(r"\\text\s*\{([^{}]*)\}|\\([$%])|\\[()\[\]]")
 _SHORT = 4  # words: a number with its unit, whose full stop is not part of it
 
@@ -29,10 +30,10 @@ def read_last_line(text: str) -> LastLine:
     if not lines:
         return LastLine("", False)
     is_marked = lines[-1].startswith(MARK) and bool(lines[-1].removeprefix(MARK).strip())
-    for pattern in (_MARKED, _BOXED, _WITHIN):
-        stated = [found.strip() for found in pattern.findall(text) if found.strip()]
-        if stated:
-            return LastLine(_clean(stated[-1]), is_marked)
+    for stated in (_MARKED.findall(text), find_boxed(text), _WITHIN.findall(text)):
+        said = [answer.strip() for answer in stated if answer.strip()]
+        if said:
+            return LastLine(_clean(said[-1]), is_marked)
     return LastLine(_clean(lines[-1]), is_marked)
 
 

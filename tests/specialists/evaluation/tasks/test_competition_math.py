@@ -5,24 +5,8 @@ from pathlib import Path
 import pytest
 
 from specialists.evaluation.task_registry import get_task
-from specialists.evaluation.tasks.competition_math import MathProblem, find_boxed
+from specialists.evaluation.tasks.competition_math import MathProblem
 from tests.specialists.evaluation.tasks.rows import write_jsonl
-
-
-@pytest.mark.parametrize(
-    ("text", "boxed"),
-    [
-        (r"so \boxed{4}", "4"),
-        (r"\boxed{1} and then \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
-        (r"\boxed {\text{(A)}}", r"\text{(A)}"),
-        (r"\boxed{3} and \boxed{cut", "3"),
-        (r"\boxed{cut", None),
-        (r"\boxed{}", None),
-        ("4", None),
-    ],
-)
-def test_the_last_closed_box(text: str, boxed: str | None):
-    assert find_boxed(text) == boxed
 
 
 def test_splits(tmp_path: Path):

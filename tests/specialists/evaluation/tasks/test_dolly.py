@@ -5,6 +5,8 @@ import pytest
 from specialists.evaluation.tasks.dolly import Dolly, rouge_l
 from tests.specialists.evaluation.tasks.rows import write_jsonl
 
+pytestmark = pytest.mark.slow  # rouge-score imports nltk
+
 
 @pytest.mark.parametrize(
     ("text", "reference", "score"),
