@@ -6,17 +6,13 @@ code 1. Everything heavy is imported inside the commands, so that `--help` is th
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from server import cli_adapters
-from server.cli_errors import errors_in_a_sentence
-
-if TYPE_CHECKING:
-    from server.settings import Settings
+from server import cli_adapters, evaluate
+from server.command import ConfigOption, errors_in_a_sentence, examples, load_settings
 
 app = typer.Typer(
     name="polymath",
@@ -31,14 +27,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_adapters.app)
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")
-]
-
-
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"  [bold]{line}[/]" for line in lines)
+app.add_typer(evaluate.app, name="evaluate")
 
 
 def main() -> None:
@@ -66,7 +55,7 @@ def _root(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "polymath serve",
         "polymath serve --port 9000 --config polymath.toml",
         "POLYMATH_API_KEYS=secret polymath serve --host 0.0.0.0",
@@ -101,14 +90,14 @@ def serve(
         "log_level": log_level,
     }
     with errors_in_a_sentence():
-        settings = _settings(config, flags)
+        settings = load_settings(config, flags)
         from server.serve import serve as run
 
         run(settings)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "polymath pull",
         "POLYMATH_HOME=/big/disk polymath pull",
         "POLYMATH_BASE=Qwen/Qwen2.5-1.5B-Instruct polymath pull",
@@ -124,14 +113,14 @@ def pull(
     Resumes after an interruption, and uses nothing whose sha256 does not match.
     """
     with errors_in_a_sentence():
-        settings = _settings(config)
+        settings = load_settings(config)
         from server.pull import run_pull
 
         run_pull(settings.home, settings.base, settings.encoder, quiet=quiet, force=force)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         'polymath route "Tom has 3 boxes of 12 pencils and gives away 9 pencils. How many are left?"',
         'polymath route "Write a sort in Python" --json | jq .intent',
     )
@@ -143,7 +132,7 @@ def route(
 ) -> None:
     """Say which specialist would answer a prompt, and how sure the delegator is. Loads no base model."""
     with errors_in_a_sentence():
-        settings = _settings(config)
+        settings = load_settings(config)
         from server.route import print_route, route_text
 
         decided = route_text(settings, text)
@@ -151,9 +140,3 @@ def route(
             typer.echo(json.dumps(decided, indent=2, ensure_ascii=False))
         else:
             print_route(decided)
-
-
-def _settings(config: Path | None, flags: Mapping[str, Any] | None = None) -> "Settings":
-    from server.settings import Settings
-
-    return Settings.load(config, flags)

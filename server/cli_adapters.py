@@ -135,7 +135,7 @@ def unpin(
 @contextmanager
 def _client(url: str | None, key: str | None, config: Path | None) -> "Iterator[AdminClient]":
     from server.admin_client import AdminClient
-    from server.cli_errors import errors_in_a_sentence
+    from server.command import errors_in_a_sentence
     from server.settings import Settings
 
     with errors_in_a_sentence():
