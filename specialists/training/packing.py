@@ -28,7 +28,7 @@ class Pack:
     """One row of tokens with its attention plan and its loss.
 
     `token_ids`, `position_ids`: one per token. `loss_positions[i]` is the place whose output predicts
-    `targets[i]`; the last token of a shared prompt occurs once for each of its answers.
+    `targets[i]`; the last token of a shared prompt occurs once for each of its answers. `groups` is what was laid out.
     """
 
     token_ids: tuple[int, ...]
@@ -36,7 +36,12 @@ class Pack:
     segments: tuple[Segment, ...]
     loss_positions: tuple[int, ...]
     targets: tuple[int, ...]
-    num_unshared_tokens: int
+    groups: tuple[PromptGroup, ...]
+
+    @property
+    def num_unshared_tokens(self) -> int:
+        """Tokens there would be with each prompt repeated for each of its answers."""
+        return sum(group.num_unshared_tokens for group in self.groups)
 
 
 def build_pack(groups: Sequence[PromptGroup]) -> Pack:
@@ -65,7 +70,7 @@ def build_pack(groups: Sequence[PromptGroup]) -> Pack:
         tuple(segments),
         tuple(loss_positions),
         tuple(targets),
-        sum(group.num_unshared_tokens for group in groups),
+        tuple(groups),
     )
 
 
