@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import IO, Any, Literal, Protocol, TypeVar
 
 Message = Mapping[str, str]
 Split = Literal["train", "val", "test"]
@@ -26,6 +26,10 @@ class Item(Protocol):
     def id(self) -> str: ...
     @property
     def question(self) -> str: ...
+    @property
+    def category(self) -> str:
+        """The kind of item, for the error analysis: a subject, a question word; empty where there are none."""
+        ...
 
 
 ItemT = TypeVar("ItemT", bound=Item)
@@ -37,8 +41,15 @@ class Grade:
 
     correct: bool
     well_formed: bool
-    extracted: str | None = None  # what was read out of the answer: a number, a program
+    extracted: str | None = None  # what was read out of the answer: a number, a letter, a program
+    expected: str | None = None  # the right one in the same form, where there is one to show
+    credit: float | None = None  # partial credit from 0 to 1 (F1, ROUGE-L), where the task's metric gives it
     detail: str = ""  # why it is wrong, when there is more to say: "timeout", "AssertionError ..."
+
+    @property
+    def score(self) -> float:
+        """What the answer counts for: its credit, or 1 for right and 0 for wrong."""
+        return float(self.correct) if self.credit is None else self.credit
 
 
 class Task(Protocol[ItemT]):
@@ -68,10 +79,24 @@ class Task(Protocol[ItemT]):
         ...
 
 
+def open_text(path: Path) -> IO[str]:
+    """A text file, gzipped or not, as UTF-8."""
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a .json or .json.gz file. Raises TaskDataError naming the file."""
+    try:
+        with open_text(path) as file:
+            return json.load(file)
+    except (OSError, EOFError, ValueError) as error:
+        raise TaskDataError(f"cannot read {path}: {error}") from error
+
+
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a .jsonl or .jsonl.gz file. Raises TaskDataError naming file and line."""
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+        with open_text(path) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _parse_row(path, number, line)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from specialists.evaluation.math_word import GSM8K
 from specialists.evaluation.run import Subject, evaluate, main
 from specialists.evaluation.task_registry import TASKS
+from specialists.evaluation.tasks.gsm8k import GSM8K
 from tests.specialists.evaluation.fakes import FakeModel
 
 ROWS = [

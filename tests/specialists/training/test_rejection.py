@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from specialists.evaluation.code_exec import HumanEval, Problem
 from specialists.evaluation.generation import Generation, GenerationRequest
-from specialists.evaluation.math_word import GSM8K, WordProblem
+from specialists.evaluation.program import Problem
 from specialists.evaluation.task import TaskDataError
 from specialists.evaluation.task_registry import TASKS
+from specialists.evaluation.tasks.gsm8k import GSM8K, WordProblem
+from specialists.evaluation.tasks.humaneval import HumanEval
 from specialists.training import rejection
 from specialists.training.attempts import Attempt, AttemptLog, AttemptLogError
 from specialists.training.rejection import (

@@ -1,22 +1,11 @@
-r"""GSM8K word problems: the number in an answer, compared by value.
+r"""The number in an answer in words, by value.
 
-Correctness is flexible: the number after the last `####`, else in the last `\boxed{}`, else after the last
-"answer is", else the last number of the text. Form is strict: the last line is `#### <number>` and nothing
-else. The prompt is the same for base and specialist. Rows: `gsm8k/` (public name: openai/gsm8k, "main").
+Reading is flexible: the number after the last `####`, else in the last `\boxed{}`, else after the last
+"answer is", else the last number of the text. Form is strict: the last line is `#### <number>` and nothing else.
 """
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-
-from specialists.evaluation.task import Grade, Message, Split, TaskDataError, read_rows
-
-INSTRUCTION = (
-    'Reason step by step, and end with a line of the form "#### <answer>", the answer being a number.'
-)
-
-_FILES: dict[Split, str] = {"train": "gsm8k/train.jsonl.gz", "test": "gsm8k/test_first660.jsonl"}
 
 # A sign belongs to the number only where no operand stands before it: "5-3" and "5 - 3" hold 5 and 3,
 # "= -3" holds -3.
@@ -31,7 +20,6 @@ _NUMBER = re.compile(
 _MARKED = re.compile(r"####\s*(.+)")
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _ANSWER_IS = re.compile(r"answer\s*(?:is|:|=)\s*:?\s*([^\n]+)", re.IGNORECASE)
-_CALCULATOR = re.compile(r"<<.*?>>")  # the data's own notes for a calculator, inside its solutions
 _FORM = re.compile(r"####\s-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 
 
@@ -84,57 +72,6 @@ def format_number(value: Fraction) -> str:
         return str(value.numerator)
     decimal = f"{float(value):.6f}".rstrip("0")
     return decimal if Fraction(decimal) == value else str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class WordProblem:
-    """One problem: the question, the reference solution in words, and the reference number."""
-
-    id: str
-    question: str
-    solution: str
-    answer: Fraction
-
-
-@dataclass(frozen=True, slots=True)
-class GSM8K:
-    """Grade-school word problems; `train` is for sampling and training, `test` for measuring only."""
-
-    split: Split = "test"
-    name: str = "gsm8k"
-    max_new_tokens: int = 512
-
-    def load(self, data: Path) -> list[WordProblem]:
-        if self.split not in _FILES:
-            raise TaskDataError(f"gsm8k has no {self.split!r} split, only {sorted(_FILES)}")
-        path = data / _FILES[self.split]
-        return [self._item(path, index, row) for index, row in enumerate(read_rows(path))]
-
-    def _item(self, path: Path, index: int, row: dict[str, str]) -> WordProblem:
-        try:
-            solution, marked = row["answer"].rsplit("####", 1)
-            answer = find_numbers(marked)[-1]
-            question = row["question"]
-        except (KeyError, ValueError, IndexError) as error:
-            raise TaskDataError(f"{path}, row {index}: no question, or no answer after ####") from error
-        return WordProblem(f"gsm8k/{self.split}/{index}", question, solution.strip(), answer)
-
-    def prompt(self, item: WordProblem) -> list[Message]:
-        return [{"role": "user", "content": f"{item.question}\n\n{INSTRUCTION}"}]
-
-    def grade(self, item: WordProblem, text: str) -> Grade:
-        answer = extract_answer(text)
-        return Grade(
-            correct=answer == item.answer,
-            well_formed=is_well_formed(text),
-            extracted=None if answer is None else format_number(answer),
-        )
-
-    def reference(self, item: WordProblem) -> str:
-        return _CALCULATOR.sub("", item.solution)
-
-    def rewrite(self, item: WordProblem, text: str) -> str | None:
-        return end_with_answer(text, item.answer)
 
 
 def end_with_answer(text: str, answer: Fraction) -> str | None:
