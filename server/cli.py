@@ -6,15 +6,13 @@ code 1. Everything heavy is imported inside the commands, so that `--help` is th
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from server.settings import Settings
+from server.command import ConfigOption, errors_in_a_sentence, examples, load_settings
+from server.train import train_app
 
 app = typer.Typer(
     name="polymath",
@@ -28,13 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")
-]
-
-
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"  [bold]{line}[/]" for line in lines)
+app.add_typer(train_app, name="train")
 
 
 def main() -> None:
@@ -62,7 +54,7 @@ def _root(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "polymath serve",
         "polymath serve --port 9000 --config polymath.toml",
         "POLYMATH_API_KEYS=secret polymath serve --host 0.0.0.0",
@@ -96,15 +88,15 @@ def serve(
         "adapter_folder": adapter_folder,
         "log_level": log_level,
     }
-    with _errors_in_a_sentence():
-        settings = _settings(config, flags)
+    with errors_in_a_sentence():
+        settings = load_settings(config, flags)
         from server.serve import serve as run
 
         run(settings)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "polymath pull",
         "POLYMATH_HOME=/big/disk polymath pull",
         "POLYMATH_BASE=Qwen/Qwen2.5-1.5B-Instruct polymath pull",
@@ -119,15 +111,15 @@ def pull(
 
     Resumes after an interruption, and uses nothing whose sha256 does not match.
     """
-    with _errors_in_a_sentence():
-        settings = _settings(config)
+    with errors_in_a_sentence():
+        settings = load_settings(config)
         from server.pull import run_pull
 
         run_pull(settings.home, settings.base, settings.encoder, quiet=quiet, force=force)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         'polymath route "Tom has 3 boxes of 12 pencils and gives away 9 pencils. How many are left?"',
         'polymath route "Write a sort in Python" --json | jq .intent',
     )
@@ -138,8 +130,8 @@ def route(
     as_json: Annotated[bool, typer.Option("--json", help="Print what POST /v1/route would answer.")] = False,
 ) -> None:
     """Say which specialist would answer a prompt, and how sure the delegator is. Loads no base model."""
-    with _errors_in_a_sentence():
-        settings = _settings(config)
+    with errors_in_a_sentence():
+        settings = load_settings(config)
         from server.route import print_route, route_text
 
         decided = route_text(settings, text)
@@ -147,23 +139,3 @@ def route(
             typer.echo(json.dumps(decided, indent=2, ensure_ascii=False))
         else:
             print_route(decided)
-
-
-def _settings(config: Path | None, flags: Mapping[str, Any] | None = None) -> "Settings":
-    from server.settings import Settings
-
-    return Settings.load(config, flags)
-
-
-@contextmanager
-def _errors_in_a_sentence() -> Iterator[None]:
-    """What is written for people goes to standard error; a bug keeps its traceback."""
-    from server.errors import is_for_people
-
-    try:
-        yield
-    except Exception as error:
-        if not is_for_people(error):
-            raise
-        typer.echo(f"polymath: {error}", err=True)
-        raise typer.Exit(1) from None

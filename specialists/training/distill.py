@@ -82,7 +82,11 @@ class DistillMethod:
     def _loss(self, pack: Pack, batch: Batch, num_targets: int) -> Tensor:
         settings = self._settings
         lessons = [(teacher, teacher.teach(pack)) for teacher in self._teachers]
-        states = self._model.layer_states(pack) if settings.hidden_weight else (self._model.predicting_states(pack),)
+        states = (
+            self._model.layer_states(pack)
+            if settings.hidden_weight
+            else (self._model.predicting_states(pack),)
+        )
         terms = self._terms(pack, lessons)
         total = chunked_row_loss(states[-1], self._model.head, terms) if terms else torch.zeros(())
         for teacher, lesson in lessons if settings.hidden_weight else ():

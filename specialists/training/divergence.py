@@ -1,6 +1,6 @@
 """How far two next-token distributions are apart, of which only some tokens are known one by one.
 
-The teacher's `top_k` tokens keep their probabilities; all other tokens are one more outcome with what is left. That makes two
+The teacher's `top_k` tokens keep their probabilities; all other tokens are one more outcome. That makes two
 proper distributions over k + 1 outcomes, so each divergence is exact for them and never negative.
 """
 

@@ -105,7 +105,9 @@ class GrpoMethod:
         for group in groups:
             weights = advantages([one.total for one in group.rewards])
             if any(weights):
-                pack = build_pack([PromptGroup(group.prompt_ids, tuple(one.token_ids for one in group.answers))])
+                pack = build_pack(
+                    [PromptGroup(group.prompt_ids, tuple(one.token_ids for one in group.answers))]
+                )
                 parts.append(pack_part(pack, partial(self._loss, pack, weights)))
         return Batch(parts, _describe(groups))
 

@@ -64,7 +64,7 @@ class Trainer:
     """One run in one folder. `run` returns when the steps are done or validation no longer improves."""
 
     def __init__(self, method: Method, plan: Plan, folder: Path) -> None:
-        self._method = method
+        self.method = method
         self._plan = plan
         self._folder = folder
         self._optimizer = MasterAdamW(method.parameters, plan.optimizer)
@@ -79,9 +79,9 @@ class Trainer:
         metrics = MetricsLog(self._folder, self._progress.step)
         if self._progress.step == 0:
             self._validate(metrics)
-        with show_progress(self._plan.title, self._method.num_steps) as meter:
+        with show_progress(self._plan.title, self.method.num_steps) as meter:
             meter.advance(self._progress.step)
-            while self._progress.step < self._method.num_steps and not self._is_done:
+            while self._progress.step < self.method.num_steps and not self._is_done:
                 self._train_step(metrics, meter)
                 if on_step is not None:
                     on_step(self._progress.step)
@@ -93,7 +93,7 @@ class Trainer:
 
     def _train_step(self, metrics: MetricsLog, meter: Meter) -> None:
         start = monotonic()
-        batch = self._method.batch(self._progress.step)
+        batch = self.method.batch(self._progress.step)
         total = 0.0
         for part in batch.parts:
             loss = part.loss()
@@ -101,7 +101,7 @@ class Trainer:
             self._optimizer.gather()
             total += loss.item()
         num_targets = sum(part.num_targets for part in batch.parts)
-        lr = learning_rate(self._plan.optimizer, self._progress.step, self._method.num_steps)
+        lr = learning_rate(self._plan.optimizer, self._progress.step, self.method.num_steps)
         try:
             norm = self._optimizer.step(lr, num_targets)
         except FloatingPointError as error:
@@ -120,7 +120,7 @@ class Trainer:
         self._look_and_save(metrics)
 
     def _look_and_save(self, metrics: MetricsLog) -> None:
-        step, is_last = self._progress.step, self._progress.step == self._method.num_steps
+        step, is_last = self._progress.step, self._progress.step == self.method.num_steps
         if is_last or step % self._plan.validation.every_steps == 0:
             self._validate(metrics)
         if is_last or step % self._plan.checkpoint_every_steps == 0 or self._is_done:
@@ -128,7 +128,7 @@ class Trainer:
 
     def _validate(self, metrics: MetricsLog) -> None:
         progress = self._progress
-        loss = self._method.validate()
+        loss = self.method.validate()
         if loss is None:
             progress.best_step, progress.best_weights = progress.step, self._optimizer.weights()
             return

@@ -85,7 +85,9 @@ def _sum_terms(logits: Tensor, terms: Sequence[RowTerm], rows: slice, leave_grad
             .requires_grad_(leave_grad)
             for term in terms
         ]
-        loss: Tensor = torch.stack([term.loss(one, rows) for term, one in zip(terms, chosen, strict=True)]).sum()
+        loss: Tensor = torch.stack(
+            [term.loss(one, rows) for term, one in zip(terms, chosen, strict=True)]
+        ).sum()
     if leave_grad:
         _write_gradient(logits, terms, rows, normalizers, chosen, torch.autograd.grad(loss, chosen))
     return loss.detach()

@@ -48,7 +48,9 @@ class Distill(Section):
         if self.logit_weight == 0 and self.hidden_weight == 0:
             raise ValueError("logit_weight and hidden_weight are both 0: nothing of the teacher is learned")
         if self.sequences == "student" and self.answer_weight > 0:
-            raise ValueError('answer_weight must be 0 with sequences = "student": its own answers are no examples')
+            raise ValueError(
+                'answer_weight must be 0 with sequences = "student": its own answers are no examples'
+            )
         return self
 
 

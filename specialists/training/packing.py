@@ -1,8 +1,8 @@
 """Several prompt groups in one row of tokens, none of which sees another.
 
 A pack is one row without padding. Each answer attends to its own prompt and to itself; a prompt that several
-answers share is computed once, and its positions are those each answer would have alone. So a pack gives
-every answer the same loss and gradient as a batch of its own. Plain Python: tensors are made in
+answers share, and a beginning that several prompts share, are computed once, and positions are those each answer
+would have alone. So a pack gives every answer the same loss and gradient as a batch of its own. Plain Python: tensors are made in
 `attention.py` and `losses.py`.
 """
 
@@ -45,22 +45,30 @@ class Pack:
 
 
 def build_pack(groups: Sequence[PromptGroup]) -> Pack:
-    """Lay groups out one after the other: prompt, answer, answer, prompt, answer, ..."""
+    """Lay groups out one after the other: prompt, answer, answer, prompt, answer, ...
+
+    Where every group has one answer, the beginning that all prompts have in common (the system's turn) is computed
+    once, and stands only before the first.
+    """
+    num_shared = _common_beginning(groups)
     token_ids: list[int] = []
     position_ids: list[int] = []
     segments: list[Segment] = []
     loss_positions: list[int] = []
     targets: list[int] = []
-    for group in groups:
-        prompt_start, prompt_end = len(token_ids), len(token_ids) + len(group.prompt_ids)
+    for place, group in enumerate(groups):
+        skipped = num_shared if place else 0
+        prompt = group.prompt_ids[skipped:]
+        prompt_start, prompt_end = len(token_ids), len(token_ids) + len(prompt)
         for index, answer in enumerate(group.answers):
             # The first answer stands directly behind the prompt: both are one causal segment.
-            start = prompt_start if index == 0 else len(token_ids)
-            token_ids += [*group.prompt_ids, *answer] if index == 0 else answer
+            start = len(token_ids)
+            token_ids += [*prompt, *answer] if index == 0 else answer
             end = len(token_ids)
             answer_start = end - len(answer)
-            segments.append(Segment(start, end, prompt_start, prompt_start if index == 0 else prompt_end))
-            first_position = 0 if index == 0 else len(group.prompt_ids)
+            prefix = (0, skipped) if skipped else (prompt_start, prompt_start if index == 0 else prompt_end)
+            segments.append(Segment(start, end, *prefix))
+            first_position = skipped if index == 0 else len(group.prompt_ids)
             position_ids += range(first_position, first_position + end - start)
             loss_positions += [prompt_end - 1, *range(answer_start, end - 1)]
             targets += answer
@@ -72,6 +80,19 @@ def build_pack(groups: Sequence[PromptGroup]) -> Pack:
         tuple(targets),
         tuple(groups),
     )
+
+
+def _common_beginning(groups: Sequence[PromptGroup]) -> int:
+    """How many tokens all prompts begin with, less than any whole prompt; 0 where a prompt has several answers."""
+    if len(groups) < 2 or any(len(group.answers) > 1 for group in groups):
+        return 0
+    # Between the smallest and the largest of them in the order of words lie all others.
+    first, last = min(group.prompt_ids for group in groups), max(group.prompt_ids for group in groups)
+    shortest = min(len(group.prompt_ids) for group in groups)
+    for place in range(shortest - 1):
+        if first[place] != last[place]:
+            return place
+    return shortest - 1
 
 
 def split_group(group: PromptGroup, max_tokens: int) -> Iterator[PromptGroup]:

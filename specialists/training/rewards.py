@@ -40,9 +40,7 @@ def reward(question: Question, answer: Completion, settings: Grpo) -> Reward:
     grade = question.task.grade(question.item, answer.text)
     correct, form = grade.score, float(grade.well_formed)
     length = _length_reward(answer, settings)
-    total = (
-        settings.correct_weight * correct + settings.form_weight * form + settings.length_weight * length
-    )
+    total = settings.correct_weight * correct + settings.form_weight * form + settings.length_weight * length
     return Reward(correct, form, length, total)
 
 

@@ -42,7 +42,9 @@ class Writer:
         """Write with the model's adapter as it is now, by way of the files it would be published as."""
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder), base_name="base")
-            weights = read_checkpoint(Path(folder), self._qwen, self._engine.config.max_lora_rank, self._dtype)
+            weights = read_checkpoint(
+                Path(folder), self._qwen, self._engine.config.max_lora_rank, self._dtype
+            )
         manifest = SpecialistManifest(name="in-training")
         self._adapter = LoadedAdapter(manifest.name, next(self._generations), manifest, weights)
 

@@ -48,7 +48,9 @@ class TrainingRows:
         rows = self._tasks[source].rows(epoch, self._seed)
         if source.max_rows is None or len(rows) <= source.max_rows:
             return rows
-        return random.Random(self._seed).sample(rows, source.max_rows)  # by place: the same items in each epoch
+        return random.Random(self._seed).sample(
+            rows, source.max_rows
+        )  # by place: the same items in each epoch
 
     def sha256(self) -> str:
         """One hash over files as they are and tasks as the rows of the first epoch, in the recipe's order."""

@@ -21,11 +21,12 @@ from specialists.training.loop import Plan, Trainer, TrainingError, TrainingResu
 from specialists.training.lora import load_trainable
 from specialists.training.method import Method
 from specialists.training.recipe import Recipe, RecipeError, read_recipe
-from specialists.training.run_folders import FindModel, Folders
 from specialists.training.rows import TrainingRows
+from specialists.training.run_folders import FindModel, Folders
 from specialists.training.sections import Batching, Optimizer
 from specialists.training.setting import Setting
 from specialists.training.sft import SupervisedMethod, build_schedule
+
 
 def train(
     recipe_path: Path,

@@ -54,7 +54,11 @@ class SupervisedMethod:
     """Learns the schedule's answers, perhaps with a penalty on favourite letters."""
 
     def __init__(
-        self, model: TrainableModel, schedule: Schedule, tokenizer: ChatTokenizer, shortcut: Shortcut | None = None
+        self,
+        model: TrainableModel,
+        schedule: Schedule,
+        tokenizer: ChatTokenizer,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self._model = model
         self._schedule = schedule
@@ -82,7 +86,9 @@ class SupervisedMethod:
             batch.facts.update(describe(penalties))
             return total
 
-        parts = [pack_part(pack, partial(loss, pack, one)) for pack, one in zip(packs, penalties, strict=True)]
+        parts = [
+            pack_part(pack, partial(loss, pack, one)) for pack, one in zip(packs, penalties, strict=True)
+        ]
         return Batch(parts, batch.facts)
 
     def validate(self) -> float | None:

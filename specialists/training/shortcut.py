@@ -25,7 +25,9 @@ def label_tokens(tokenizer: ChatTokenizer, labels: Sequence[str]) -> tuple[int, 
     """The token each label begins an answer with. Raises ShortcutError when two begin alike."""
     first = tuple(tokenizer.encode(label)[0] for label in labels)
     if len(set(first)) < len(first):
-        raise ShortcutError(f"shortcut.labels {list(labels)} do not begin with different tokens: {list(first)}")
+        raise ShortcutError(
+            f"shortcut.labels {list(labels)} do not begin with different tokens: {list(first)}"
+        )
     return first
 
 
@@ -40,7 +42,10 @@ class ShortcutTerm:
         starts = first_targets(pack)
         label_of = {token: index for index, token in enumerate(tokens)}
         self._labels = torch.tensor(
-            [label_of.get(target, -1) if is_first else -1 for target, is_first in zip(pack.targets, starts, strict=True)]
+            [
+                label_of.get(target, -1) if is_first else -1
+                for target, is_first in zip(pack.targets, starts, strict=True)
+            ]
         )
         self._settings = settings
         self.predicted: Counter[str] = Counter()  # how often each label was the most likely one

@@ -74,7 +74,9 @@ class LoadedTeacher:
         self._head = self._model.head[:vocab_size]
         deepest = max(pair.teacher for pair in settings.layers)
         if settings.hidden_weight and deepest >= self._model.num_layers:
-            raise TeacherError(f"distill.layers names the teacher's layer {deepest}; it has {self._model.num_layers}")
+            raise TeacherError(
+                f"distill.layers names the teacher's layer {deepest}; it has {self._model.num_layers}"
+            )
 
     def teach(self, pack: Pack) -> Lesson:
         states = self._model.layer_states(pack)

@@ -93,7 +93,9 @@ class TeacherCache:
                     if name.endswith("/ids"):
                         self._file_of[name.removesuffix("/ids")] = path
         except (SafetensorError, OSError) as error:
-            raise TeacherCacheError(f"{path} cannot be read ({error}); delete it to ask the teacher again") from error
+            raise TeacherCacheError(
+                f"{path} cannot be read ({error}); delete it to ask the teacher again"
+            ) from error
 
     def _read(self, key: str) -> Lesson:
         with safe_open(self._file_of[key], "pt") as file:

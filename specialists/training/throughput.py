@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM
 
 from specialists.evaluation.provenance import current_commit, describe_machine
 from specialists.training.data import PromptGroup
-from specialists.training.loop import pack_loss
 from specialists.training.lora import load_trainable
+from specialists.training.method import pack_loss
 from specialists.training.packing import build_pack
 from specialists.training.sections import ALL_TARGETS, Lora
 
