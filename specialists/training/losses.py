@@ -76,7 +76,7 @@ def _sum_terms(logits: Tensor, terms: Sequence[RowTerm], rows: slice, leave_grad
     for temperature, normalizer in normalizers.items():
         for start in range(0, len(logits), _SOFTMAX_ROWS):
             block = slice(start, start + _SOFTMAX_ROWS)
-            normalizer[block] = torch.logsumexp(logits[block].float().div_(temperature), dim=-1)
+            normalizer[block] = torch.logsumexp(logits[block].float() / temperature, dim=-1)
     with torch.enable_grad():
         chosen = [
             (logits.gather(1, term.ids[rows]).float() / term.temperature)
@@ -111,7 +111,7 @@ def _write_gradient(
         for temperature, normalizer in normalizers.items():
             own = [index for index, term in enumerate(terms) if term.temperature == temperature]
             mass = torch.stack([chosen_grads[index][block].sum(1) for index in own]).sum(0)
-            part = wide / temperature if result is not None else wide.div_(temperature)
+            part = wide / temperature
             part.sub_(normalizer[block].unsqueeze(1)).exp_().mul_(-mass.unsqueeze(1))
             for index in own:
                 ids, grads = terms[index].ids[rows][block], chosen_grads[index][block]

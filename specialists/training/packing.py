@@ -2,7 +2,8 @@
 
 A pack is one row without padding. Each answer attends to its own prompt and to itself; a prompt that several
 answers share, and a beginning that several prompts share, are computed once, and positions are those each answer
-would have alone. So a pack gives every answer the same loss and gradient as a batch of its own. Plain Python: tensors are made in
+would have alone. So a pack gives every answer the same loss and gradient as a batch of its own.
+Plain Python: tensors are made in
 `attention.py` and `losses.py`.
 """
 
