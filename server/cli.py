@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from server import evaluate
 from server.command import ConfigOption, errors_in_a_sentence, examples, load_settings
 from server.train import train_app
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(train_app, name="train")
 
 

@@ -70,7 +70,7 @@ def load_services(settings: Settings) -> Services:
     try:
         # At the same time as the engine: one mostly imports, the other mostly packs weights.
         loading = delegator_thread.submit(load_delegator, settings)
-        engine, registry = _load_engine(settings, base)
+        engine, registry = load_engine(settings, base)
         delegator = loading.result()
     except BaseException:
         delegator_thread.shutdown(wait=False, cancel_futures=True)
@@ -126,7 +126,8 @@ def one_core_thread(name: str) -> ThreadPoolExecutor:
     return executor
 
 
-def _load_engine(settings: Settings, base: Path) -> "tuple[LLMEngine, AdapterRegistry]":
+def load_engine(settings: Settings, base: Path) -> "tuple[LLMEngine, AdapterRegistry]":
+    """The engine with the base in it, and an empty registry of adapters that fit it."""
     # Here and not above: these import torch, and `polymath --help` and /health must not wait for it.
     import torch
 

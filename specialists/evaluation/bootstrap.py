@@ -1,6 +1,7 @@
 """How far a measured mean can be trusted: percentile bootstrap over the items of a task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,3 +23,22 @@ def bootstrap_interval(scores: Sequence[float], seed: int, confidence: float = 0
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(np.concatenate(batches), [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A mean difference with its 95% interval, in the unit of the scores."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_difference(before: Mapping[str, float], after: Mapping[str, float], seed: int) -> Difference:
+    """`after` minus `before` over the same items, resampled by items. Raises ValueError when the items differ."""
+    if before.keys() != after.keys():
+        raise ValueError(
+            f"not the same items: {len(before)} and {len(after)}, {len(before.keys() & after.keys())} shared"
+        )
+    changes = [after[key] - before[key] for key in before]
+    return Difference(sum(changes) / len(changes), *bootstrap_interval(changes, seed))

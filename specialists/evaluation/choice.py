@@ -52,7 +52,8 @@ class ChoiceItem:
 
     @property
     def may_be_shuffled(self) -> bool:
-        return not any(_REFERS.search(option) for option in self.options)
+        """Not where an option speaks of others, nor where reasons may name options by their letters."""
+        return not self.rationale and not any(_REFERS.search(option) for option in self.options)
 
 
 def move_answer(item: ChoiceItem, position: int, generator: random.Random) -> ChoiceItem:

@@ -11,10 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeAlias
+from typing import Any, ClassVar, Generic, Literal, TypeAlias
 
-from specialists.evaluation.task import ItemT, Split, TaskDataError, read_rows
+from specialists.evaluation.task import Grade, ItemT, Message, Split, TaskDataError, read_rows
 
+Language = Literal["en", "es"]
 Files: TypeAlias = Mapping[Split, tuple[str, ...]]  # under the data folder
 
 _HOLD_OUT_SEED = 20
@@ -32,6 +33,7 @@ class FileTask(ABC, Generic[ItemT]):
 
     name: ClassVar[str]
     files: ClassVar[Files]
+    language: ClassVar[Language] = "en"  # of the questions
     val_share: ClassVar[float] = 0.05  # of train, where `files` has no val; 0: there is no val
 
     split: Split = "test"
@@ -40,6 +42,18 @@ class FileTask(ABC, Generic[ItemT]):
     @abstractmethod
     def parse(self, row: Any, row_id: str) -> Iterable[ItemT]:
         """The items of a row; none when it is left out. A KeyError, TypeError or ValueError is a damaged row."""
+
+    @abstractmethod
+    def prompt(self, item: ItemT) -> list[Message]: ...
+
+    @abstractmethod
+    def grade(self, item: ItemT, text: str) -> Grade: ...
+
+    @abstractmethod
+    def reference(self, item: ItemT) -> str: ...
+
+    @abstractmethod
+    def rewrite(self, item: ItemT, text: str) -> str | None: ...
 
     def read_file(self, path: Path) -> Iterable[Any]:
         """The rows of one file."""

@@ -13,12 +13,11 @@ from specialists.adapters.registry import AdapterRegistry, LoadedAdapter
 from specialists.engine.config import EngineConfig, Quantization
 from specialists.engine.llm_engine import LLMEngine
 from specialists.engine.output import FinishReason, RequestOutput
-from specialists.engine.qwen_config import read_qwen_config
 from specialists.engine.sampling_params import SamplingParams
 from specialists.evaluation.task import Message
 
 # Nobody watches these answers grow, so prompts need not be taken in small pieces beside them.
-_PROMPT_TOKENS_A_STEP = 512
+PROMPT_TOKENS_A_STEP = 512
 
 
 class GenerationError(RuntimeError):
@@ -42,24 +41,35 @@ class Generation:
     text: str
     num_tokens: int
     is_cut: bool
+    specialist: str | None = None  # who answered, where that was decided by the prompt
 
 
 # What evaluation and sampling need of a model: answers come in the order in which they finish.
 Generate = Callable[[Iterable[GenerationRequest]], Iterator[Generation]]
+Choose = Callable[[Sequence[Message]], LoadedAdapter | None]
+
+_BASE = "base"
 
 
 @dataclass(slots=True)
 class _Pending:
+    specialist: str | None
     texts: list[str] = field(default_factory=list)
     num_tokens: int = 0
 
 
 class EngineGenerator:
-    """Answers requests with one base model and at most one adapter. Used by one thread."""
+    """Answers requests with one base model and one adapter, or that of `choose`. Used by one thread.
 
-    def __init__(self, engine: LLMEngine, adapter: LoadedAdapter | None = None) -> None:
+    `choose` says for each conversation which adapter answers it, None being the base.
+    """
+
+    def __init__(
+        self, engine: LLMEngine, adapter: LoadedAdapter | None = None, choose: Choose | None = None
+    ) -> None:
         self._engine = engine
         self._adapter = adapter
+        self._choose = choose
         # Twice the batch: the scheduler always finds the next request waiting when a sequence ends.
         self._max_pending = 2 * engine.config.max_num_seqs
 
@@ -72,11 +82,15 @@ class EngineGenerator:
         quantization: Quantization = "none",
     ) -> Self:
         """Load a base and perhaps an adapter. Raises what loading them raises, naming the folder."""
-        registry = AdapterRegistry(read_qwen_config(model))
-        loaded = None if adapter is None else registry.load(adapter)
-        return cls(
-            LLMEngine(model, EngineConfig(max_num_seqs=concurrency, quantization=quantization)), loaded
+        config = EngineConfig(
+            max_num_seqs=concurrency,
+            quantization=quantization,
+            max_num_batched_tokens=PROMPT_TOKENS_A_STEP,
+            max_prefill_tokens_while_decoding=PROMPT_TOKENS_A_STEP,
         )
+        engine = LLMEngine(model, config)
+        registry = AdapterRegistry(engine.runner.model.config, prepare=engine.runner.prepare)
+        return cls(engine, None if adapter is None else registry.load(adapter))
 
     def __call__(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         """Yield answers as they finish; `requests` is read only as fast as the engine takes them."""
@@ -97,8 +111,10 @@ class EngineGenerator:
             if request is None:
                 return
             prompt_ids = self._engine.tokenizer.encode_chat(request.messages)
-            self._engine.add_request(request.key, prompt_ids, request.params, self._adapter)
-            pending[request.key] = _Pending()
+            adapter = self._adapter if self._choose is None else self._choose(request.messages)
+            self._engine.add_request(request.key, prompt_ids, request.params, adapter)
+            chosen = None if self._choose is None else (adapter.name if adapter else _BASE)
+            pending[request.key] = _Pending(chosen)
 
 
 def _collect(pending: dict[str, _Pending], output: RequestOutput) -> Generation | None:
@@ -115,4 +131,5 @@ def _collect(pending: dict[str, _Pending], output: RequestOutput) -> Generation 
         text="".join(answer.texts),
         num_tokens=answer.num_tokens,
         is_cut=output.finish_reason is FinishReason.LENGTH,
+        specialist=answer.specialist,
     )

@@ -10,12 +10,10 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from specialists.evaluation.file_task import FileTask
+from specialists.evaluation.file_task import FileTask, Language
 from specialists.evaluation.task import Grade, Message
-
-Language = Literal["en", "es"]
 
 MAX_WORDS = 12  # of a well-formed answer
 
@@ -83,7 +81,6 @@ class ShortAnswer(FileTask[ShortItem]):
     """Asks for the answer without a sentence; subclasses read their files."""
 
     instruction: ClassVar[str] = "Answer with the name, word or number only."
-    language: ClassVar[Language] = "en"
 
     max_new_tokens: int = 32
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from specialists.evaluation.task import Split, Task, TaskDataError
+from specialists.evaluation.file_task import FileTask
+from specialists.evaluation.task import Split, TaskDataError
 from specialists.evaluation.tasks.aqua import AQuA
 from specialists.evaluation.tasks.commonsenseqa import CommonsenseQA
 from specialists.evaluation.tasks.competition_math import Aime2024, Math500
@@ -23,7 +24,7 @@ from specialists.evaluation.tasks.trivia import NaturalQuestions, TriviaQA, WebQ
 from specialists.evaluation.tasks.winogrande import Winogrande
 
 # Any: each task has its own type of item, which only the task itself looks into.
-TASKS: dict[str, Callable[[Split], Task[Any]]] = {
+TASKS: dict[str, Callable[[Split], FileTask[Any]]] = {
     "aime2024": Aime2024,
     "aqua": AQuA,
     "arc_challenge": ArcChallenge,
@@ -61,7 +62,7 @@ DOMAINS: dict[str, tuple[str, ...]] = {
 }
 
 
-def get_task(name: str, split: Split = "test") -> Task[Any]:
+def get_task(name: str, split: Split = "test") -> FileTask[Any]:
     """Raises TaskDataError naming the tasks there are."""
     if name not in TASKS:
         raise TaskDataError(f"no task {name!r}; there are {', '.join(sorted(TASKS))}")

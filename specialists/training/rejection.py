@@ -15,7 +15,6 @@ came of it.
 import argparse
 import hashlib
 import json
-import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from specialists.engine.config import Quantization
 from specialists.engine.sampling_params import SamplingParams
 from specialists.evaluation.generation import EngineGenerator, Generate, Generation, GenerationRequest
 from specialists.evaluation.grading import grade_as_they_come
+from specialists.evaluation.item_order import shuffle_items
 from specialists.evaluation.progress import show_progress
 from specialists.evaluation.task import Item, ItemT, Message, Task, TaskDataError
 from specialists.evaluation.task_registry import TASKS, get_task
@@ -69,13 +69,6 @@ class SamplingPlan:
             top_p=self.top_p,
             seed=int.from_bytes(digest[:7], "big"),
         )
-
-
-def shuffle_items(items: Sequence[ItemT], seed: int, limit: int | None) -> list[ItemT]:
-    """The first `limit` of a fixed random order: a larger limit adds items and drops none."""
-    shuffled = list(items)
-    random.Random(seed).shuffle(shuffled)
-    return shuffled[:limit]
 
 
 def sample_solutions(

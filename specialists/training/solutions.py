@@ -9,7 +9,7 @@ from typing import Any
 from specialists.evaluation.task import ItemT, Task
 from specialists.training.attempts import Attempt
 
-Row = dict[str, str]
+Row = dict[str, Any]
 
 
 def select_solutions(

@@ -27,6 +27,7 @@ class HeadQA(MultipleChoice):
         "train": ("es_headqa/train_HEAD.json.gz", "es_headqa/dev_HEAD.json"),
         "test": (_TEST,),
     }
+    language = "es"
     instruction = "Responde solo con la letra de la opción correcta."
 
     def read_file(self, path: Path) -> Iterable[Any]:

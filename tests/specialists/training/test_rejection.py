@@ -6,21 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from specialists.evaluation.append_log import AppendLogError
 from specialists.evaluation.generation import Generation, GenerationRequest
+from specialists.evaluation.item_order import shuffle_items
 from specialists.evaluation.program import Problem
 from specialists.evaluation.task import TaskDataError
 from specialists.evaluation.task_registry import TASKS
 from specialists.evaluation.tasks.gsm8k import GSM8K, WordProblem
 from specialists.evaluation.tasks.humaneval import HumanEval
 from specialists.training import rejection
-from specialists.training.attempts import Attempt, AttemptLog, AttemptLogError
+from specialists.training.attempts import Attempt, AttemptLog
 from specialists.training.rejection import (
     SamplingPlan,
     ask,
     main,
     report_yield,
     sample_solutions,
-    shuffle_items,
 )
 from specialists.training.solutions import select_solutions
 from tests.specialists.evaluation.fakes import FakeModel
@@ -114,12 +115,12 @@ def test_a_log_of_other_settings_or_another_kind_is_refused(tmp_path: Path) -> N
     path = tmp_path / "a.jsonl"
     sample(path, FakeModel(answer))
     with (
-        pytest.raises(AttemptLogError, match="seed was 20, now 21"),
+        pytest.raises(AppendLogError, match="seed was 20, now 21"),
         AttemptLog(path, {**SETTINGS, "seed": 21}),
     ):
         pass
     path.write_text('{"something": "else"}\n')
-    with pytest.raises(AttemptLogError, match="not a log of attempts"), AttemptLog(path, SETTINGS):
+    with pytest.raises(AppendLogError, match="not a log of this kind"), AttemptLog(path, SETTINGS):
         pass
     path.write_text('{"sett')
     with AttemptLog(path, SETTINGS) as log:

@@ -1,0 +1,90 @@
+"""A log of results that a kill cannot lose: one JSON line per result, appended as it comes.
+
+The first line holds the settings of the run. Continuing a log under other settings is refused: its results
+would come from two different measurements under one name.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+RowT = TypeVar("RowT")
+
+
+class AppendLogError(ValueError):
+    """The log cannot be continued; the message names the file and what differs."""
+
+
+class AppendLog(Generic[RowT]):
+    """Opening it reads what an earlier run left; use it as a context manager.
+
+    `parse` makes a row of what `to_json` made of it, and raises KeyError, TypeError or ValueError on anything else.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        parse: Callable[[dict[str, Any]], RowT],
+        to_json: Callable[[RowT], Mapping[str, Any]],
+    ) -> None:
+        self.path = path
+        self.rows: list[RowT] = []
+        self._settings = json.loads(json.dumps(dict(settings)))  # as it reads back: tuples are lists
+        self._parse = parse
+        self._to_json = to_json
+
+    def __enter__(self) -> Self:
+        """Raises AppendLogError when the file belongs to another run, OSError when it cannot be written."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        end = self._read() if self.path.exists() else 0
+        self._file = self.path.open("r+b" if end else "wb")
+        self._file.truncate(end)  # what follows the last whole line was cut off by a kill
+        self._file.seek(end)
+        if not end:
+            self._write({"settings": self._settings})
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def append(self, row: RowT) -> None:
+        self.rows.append(row)
+        self._write(self._to_json(row))
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+
+    def _read(self) -> int:
+        """Load the whole lines; the offset behind the last of them, 0 when not even the first is whole."""
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = whole.splitlines()
+        if not lines:
+            return 0
+        try:
+            settings = json.loads(lines[0])["settings"]
+            self.rows = [self._parse(json.loads(line)) for line in lines[1:]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise AppendLogError(f"{self.path} is not a log of this kind: {error}") from error
+        self._refuse_other_settings(settings)
+        return len(whole)
+
+    def _refuse_other_settings(self, found: Mapping[str, Any]) -> None:
+        names = sorted(found.keys() | self._settings.keys())
+        differing = [name for name in names if found.get(name) != self._settings.get(name)]
+        if differing:
+            details = ", ".join(
+                f"{name} was {found.get(name)!r}, now {self._settings.get(name)!r}" for name in differing
+            )
+            raise AppendLogError(
+                f"{self.path} was begun with other settings ({details}); choose another --out"
+            )
