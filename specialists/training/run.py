@@ -1,8 +1,8 @@
 """One training run, whatever its method: from a recipe file to an adapter folder.
 
-While it runs, `<out>.run/` holds the checkpoint, `metrics.jsonl` and what the method caches; a run that was killed
+While it runs, `<out>.run/` holds the checkpoint, `metrics.jsonl`, `loss.png` and what the method caches; a killed run
 continues from there. `<out>` appears when the run is complete, all at once: adapter_config.json,
-adapter_model.safetensors, manifest.json, recipe.toml, training.json, loss.png.
+adapter_model.safetensors, manifest.json, recipe.toml, training.json.
 """
 
 from dataclasses import asdict
@@ -20,6 +20,7 @@ from specialists.training.grpo_setup import build_grpo
 from specialists.training.loop import Plan, Trainer, TrainingError, TrainingResult
 from specialists.training.lora import load_trainable
 from specialists.training.method import Method
+from specialists.training.plot import plot_metrics
 from specialists.training.recipe import Recipe, RecipeError, read_recipe
 from specialists.training.rows import TrainingRows
 from specialists.training.run_folders import FindModel, Folders
@@ -93,7 +94,11 @@ def _run_stage(
         validation=recipe.validation,
         checkpoint_every_steps=recipe.checkpoint_every_steps,
     )
-    return Trainer(method, plan, setting.folders.run / stage).run()
+    folder = setting.folders.run / stage
+    try:
+        return Trainer(method, plan, folder).run()
+    finally:
+        plot_metrics(folder)
 
 
 def _build_method(setting: Setting) -> tuple[Method, dict[str, Any]]:
