@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from server import evaluate
+from server import evaluate, publish
 from server.command import ConfigOption, errors_in_a_sentence, examples, load_settings
 from server.train import train_app
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(train_app, name="train")
+app.add_typer(publish.app)
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ class MergePlan:
 def merge_adapters(base: Path, parents: Sequence[Path], plan: MergePlan, out: Path) -> None:
     """Write the merged adapter into `out`, which the engine has read once then.
 
-    Raises MergeError, AdapterError naming a parent that is not usable, FileExistsError when `out` is there.
+    Raises MergeError, AdapterError naming a parent that is not usable, AdapterFolderError when `out` is there.
     """
     manifests = _check(base, parents, plan)
     torch.manual_seed(plan.seed)  # dare drops at random

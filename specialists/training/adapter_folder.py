@@ -17,14 +17,18 @@ TRAINING_FILE = "training.json"
 RECIPE_FILE = "recipe.toml"
 
 
+class AdapterFolderError(ValueError):
+    """A folder that is in the way; the message names it."""
+
+
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """A folder to fill that becomes `out` when the block ends well, and is removed when it does not.
 
-    Raises FileExistsError when `out` is there already, OSError when the disk refuses.
+    Raises AdapterFolderError when `out` is there already, OSError when the disk refuses.
     """
     if out.exists():
-        raise FileExistsError(f"{out} exists already; choose another folder or remove it")
+        raise AdapterFolderError(f"{out} exists already; choose another folder or remove it")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

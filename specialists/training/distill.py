@@ -68,7 +68,7 @@ class DistillMethod:
         return own
 
     def batch(self, step: int) -> Batch:
-        packs = self._schedule.steps[step]
+        packs: Sequence[Pack] = self._schedule.steps[step]
         if self._write is not None:
             packs = self._write(packs, step)
         batch = Batch([])

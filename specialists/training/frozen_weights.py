@@ -54,7 +54,8 @@ class Int8Weight:
         self._scales = (scales / 127.0).unsqueeze(1)
 
     def dense(self) -> Tensor:
-        return (self._values.float() * self._scales).to(self._dtype)
+        dense: Tensor = (self._values.float() * self._scales).to(self._dtype)
+        return dense
 
 
 _KINDS: dict[BaseQuantization, type[PlainWeight] | type[Nf4Weight] | type[Int8Weight]] = {

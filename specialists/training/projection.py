@@ -45,4 +45,5 @@ def _fit(student: Tensor, teacher: Tensor) -> Tensor:
     x, y = _scaled(teacher), _scaled(student)
     gram = x.t() @ x
     gram += _RIDGE * gram.diagonal().mean() * torch.eye(len(gram))
-    return torch.linalg.solve(gram, x.t() @ y).t().contiguous()
+    solution: Tensor = torch.linalg.solve(gram, x.t() @ y)
+    return solution.t().contiguous()
