@@ -25,6 +25,11 @@ DataOption = Annotated[
     ),
 ]
 
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the result, which must not exist.  [dim]default: runs/<recipe>[/]"),
+]
+
 
 @train_app.command(
     epilog=examples(
@@ -35,10 +40,7 @@ DataOption = Annotated[
 def specialist(
     recipe: RecipeArgument,
     data: DataOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the adapter, which must not exist.  [dim]default: runs/<recipe>[/]"),
-    ] = None,
+    out: OutOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run where it stood.")
     ] = False,
@@ -54,3 +56,24 @@ def specialist(
         from server.training import train_specialist
 
         train_specialist(settings, recipe, data or [], out, resume=resume)
+
+
+@train_app.command(
+    epilog=examples("polymath train search specialists/recipes/finance.toml --data ../shared/data")
+)
+def search(
+    recipe: RecipeArgument,
+    data: DataOption = None,
+    out: OutOption = None,
+    base: BaseOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Search learning rate, rank, step size and epochs at random, as the recipe's \\[search] says.
+
+    On a few percent of the data, cross-validated; an interrupted search goes on. Prints the settings of the best trial.
+    """
+    with errors_in_a_sentence():
+        settings = load_settings(config, {"base": base})
+        from server.training import search_specialist
+
+        search_specialist(settings, recipe, data or [], out)
