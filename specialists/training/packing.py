@@ -8,6 +8,7 @@ Plain Python: tensors are made in
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -112,12 +113,14 @@ def split_group(group: PromptGroup, max_tokens: int) -> Iterator[PromptGroup]:
 def pack_groups(groups: Sequence[PromptGroup], pack_tokens: int, seed: int) -> list[Pack]:
     """Fill packs of at most `pack_tokens` tokens in a random order, each group into the first that has room.
 
-    Only the last few open packs are tried: the order stays random, and packs end up almost full.
+    Questions on one document make packs of their own, which compute the document once. For the others only the last few
+    open packs are tried: the order stays random, and packs end up almost full.
     """
-    parts = [part for group in groups for part in split_group(group, pack_tokens)]
+    documents, others = _split_documents(groups)
+    parts = [part for group in others for part in split_group(group, pack_tokens)]
     random.Random(seed).shuffle(parts)
     open_packs: list[list[PromptGroup]] = []
-    done: list[list[PromptGroup]] = []
+    done: list[list[PromptGroup]] = [part for group in documents for part in _fill(group, pack_tokens)]
     for part in parts:
         for content in open_packs:
             if sum(one.num_tokens for one in content) + part.num_tokens <= pack_tokens:
@@ -127,9 +130,42 @@ def pack_groups(groups: Sequence[PromptGroup], pack_tokens: int, seed: int) -> l
             open_packs.append([part])
             if len(open_packs) > _MAX_OPEN_PACKS:
                 done.append(open_packs.pop(0))
-    return [build_pack(content) for content in [*done, *open_packs]]
+    contents = [*done, *open_packs]
+    if documents:
+        random.Random(seed).shuffle(contents)
+    return [build_pack(content) for content in contents]
 
 
+def _split_documents(groups: Sequence[PromptGroup]) -> tuple[list[list[PromptGroup]], list[PromptGroup]]:
+    """Prompts with one answer that begin with the same `_DOCUMENT_TOKENS`, two and more together; and all others."""
+    by_beginning: dict[tuple[int, ...], list[PromptGroup]] = defaultdict(list)
+    others: list[PromptGroup] = []
+    for group in groups:
+        if len(group.answers) == 1 and len(group.prompt_ids) > _DOCUMENT_TOKENS:
+            by_beginning[group.prompt_ids[:_DOCUMENT_TOKENS]].append(group)
+        else:
+            others.append(group)
+    documents = [one for one in by_beginning.values() if len(one) > 1]
+    return documents, [*others, *(one[0] for one in by_beginning.values() if len(one) == 1)]
+
+
+def _fill(groups: Sequence[PromptGroup], pack_tokens: int) -> Iterator[list[PromptGroup]]:
+    """The questions on one document in order, as many in a pack as fit with what they share computed once."""
+    content: list[PromptGroup] = []
+    for group in groups:
+        if content and _shared_size([*content, group]) > pack_tokens:
+            yield content
+            content = []
+        content.append(group)
+    yield content
+
+
+def _shared_size(groups: Sequence[PromptGroup]) -> int:
+    return sum(group.num_tokens for group in groups) - _common_beginning(groups) * (len(groups) - 1)
+
+
+# A system's turn is shorter, a page or a table is longer.
+_DOCUMENT_TOKENS = 96
 _MAX_OPEN_PACKS = 8
 
 

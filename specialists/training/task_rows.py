@@ -40,10 +40,12 @@ class TaskRows:
         if not completion:
             return None
         messages = self._task.prompt(item)
+        # Questions on one document fall on one side of the validation split.
+        problem = getattr(item, "context", "") or item.id
         fields = {"prompt": messages[-1]["content"], "question": item.question}
         if len(messages) > 1:
-            return Row(item.id, completion, fields, tuple(messages), ())
-        return Row(item.id, completion, fields, (), self._source.templates)
+            return Row(problem, completion, fields, tuple(messages), ())
+        return Row(problem, completion, fields, (), self._source.templates)
 
 
 def load_items(task: Task[Any], folders: Sequence[Path], seed: int) -> list[Any]:

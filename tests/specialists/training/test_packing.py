@@ -79,3 +79,21 @@ def test_a_short_rest_joins_the_last_step() -> None:
     assert [len(step) for step in group_into_steps(packs, step_tokens=30)] == [3, 4]
     assert [len(step) for step in group_into_steps(packs[:5], step_tokens=30)] == [3, 2]
     assert group_into_steps([], step_tokens=30) == []
+
+
+def test_questions_on_one_document_share_a_pack_and_the_document() -> None:
+    page, table = tuple(range(100, 250)), tuple(range(300, 420))
+    on_page = [PromptGroup((*page, number, 9), ((7,),)) for number in range(5)]
+    on_table = [PromptGroup((*table, number, 9), ((7,),)) for number in range(3)]
+    alone = [PromptGroup((number, 5), ((6,),)) for number in range(10)]
+    packs = pack_groups([*on_page, *alone, *on_table], pack_tokens=160, seed=1)
+    sizes = sorted(len(pack.token_ids) for pack in packs if len(pack.groups) > 1)
+    assert sum(len(pack.targets) for pack in packs) == 18
+    assert max(sizes) <= 160
+    documents = [pack for pack in packs if pack.groups[0] in (*on_page, *on_table)]
+    assert sorted(len(pack.groups) for pack in documents) == [
+        2,
+        3,
+        3,
+    ]  # 150 + 3 * 3 tokens, 150 + 2 * 3, 120 + 3 * 3
+    assert sorted(len(pack.token_ids) for pack in documents) == [129, 156, 159]
