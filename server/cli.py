@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from server import cli_adapters, evaluate
+from server import cli_adapters, evaluate, publish
 from server.command import ConfigOption, errors_in_a_sentence, examples, load_settings
+from server.train import train_app
 
 app = typer.Typer(
     name="polymath",
@@ -28,6 +29,8 @@ app = typer.Typer(
 
 app.add_typer(cli_adapters.app)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(train_app, name="train")
+app.add_typer(publish.app)
 
 
 def main() -> None:

@@ -12,15 +12,25 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be continued; the message names the file and why."""
+    """A checkpoint that cannot be written or continued; the message names the file and why."""
 
 
 def write_checkpoint(folder: Path, run: str, state: dict[str, Any]) -> None:
-    """Replace the folder's checkpoint. `run` identifies recipe and data."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Replace the folder's checkpoint. `run` identifies recipe and data.
+
+    Raises CheckpointError when the disk refuses it; the one before is whole then.
+    """
     partial = folder / f".{CHECKPOINT_FILE}.partial"
-    torch.save({"run": run, "state": state}, partial)
-    partial.replace(folder / CHECKPOINT_FILE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({"run": run, "state": state}, partial)
+        partial.replace(folder / CHECKPOINT_FILE)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError for a full disk
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write {folder / CHECKPOINT_FILE} ({error}); the checkpoint before it is whole: "
+            "make room and resume"
+        ) from error
 
 
 def read_checkpoint(folder: Path, run: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from specialists.tokenizer import ChatTokenizer, TokenizerError
-from specialists.training.recipe import Source
+from specialists.training.sections import Source
 
 Message = Mapping[str, str]
 
@@ -64,6 +64,7 @@ def find_file(name: str, folders: Sequence[Path]) -> Path:
 
 def read_source(source: Source, folders: Sequence[Path], seed: int) -> list[Row]:
     """The rows of one source, at most as many as it allows. Raises DataError naming file and line."""
+    assert source.path is not None, "a source without a file is a task's"
     path = find_file(source.path, folders)
     rows: list[Row] = []
     per_problem: dict[str, int] = defaultdict(int)

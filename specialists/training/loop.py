@@ -1,41 +1,39 @@
-"""The training loop: packs in, optimizer steps, validation, checkpoints, early stopping.
+"""The training loop: optimizer steps over a method's batches, validation, checkpoints, early stopping.
 
-Knows neither files of data nor how the adapter is published. The order of packs is a function of recipe,
-data and epoch, so a step number says all about where a run stands.
+Knows neither files of data, nor how an adapter is written, nor what the method computes. What a batch holds is a function of
+its step and the weights, so a step number and the weights say all about where a run stands.
 """
 
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from specialists.evaluation.progress import Meter, show_progress
 from specialists.training.checkpoint import read_checkpoint, write_checkpoint
-from specialists.training.lora import TrainableModel
-from specialists.training.losses import chunked_cross_entropy
+from specialists.training.method import Batch, Method
 from specialists.training.metrics import MetricsLog
 from specialists.training.optimizer import MasterAdamW, learning_rate
-from specialists.training.packing import Pack
-from specialists.training.recipe import Recipe
-
-Step = tuple[Pack, ...]
+from specialists.training.sections import Optimizer, Validation
 
 
 class TrainingError(RuntimeError):
     """The run cannot go on; the message says at which step and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """All steps of a run in order, and the packs it is validated on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a run goes on, whatever it learns by. `run_id` identifies settings and data in its checkpoint."""
 
-    steps: tuple[Step, ...]
-    validation: tuple[Pack, ...]
+    title: str
+    run_id: str
+    optimizer: Optimizer
+    validation: Validation
+    checkpoint_every_steps: int
 
 
 @dataclass(slots=True)
@@ -62,34 +60,14 @@ class TrainingResult:
     stopped_early: bool
 
 
-def pack_loss(model: TrainableModel, pack: Pack) -> Tensor:
-    """The summed cross-entropy of a pack's answers, a float32 scalar."""
-    hidden = model.hidden_states(torch.tensor(pack.token_ids), torch.tensor(pack.position_ids), pack.segments)
-    predicting = hidden.index_select(0, torch.tensor(pack.loss_positions))
-    return chunked_cross_entropy(predicting, model.head, torch.tensor(pack.targets))
-
-
-def validation_loss(model: TrainableModel, packs: Sequence[Pack]) -> float:
-    """The mean cross-entropy per answer token. Raises ValueError without packs."""
-    if not packs:
-        raise ValueError("validation needs at least one pack")
-    with torch.inference_mode():
-        total = sum(float(pack_loss(model, pack)) for pack in packs)
-    return total / sum(len(pack.targets) for pack in packs)
-
-
 class Trainer:
     """One run in one folder. `run` returns when the steps are done or validation no longer improves."""
 
-    def __init__(
-        self, model: TrainableModel, recipe: Recipe, schedule: Schedule, folder: Path, run_id: str
-    ) -> None:
-        self.model = model
-        self._recipe = recipe
-        self._schedule = schedule
+    def __init__(self, method: Method, plan: Plan, folder: Path) -> None:
+        self.method = method
+        self._plan = plan
         self._folder = folder
-        self._run_id = run_id
-        self._optimizer = MasterAdamW(model.parameters, recipe.optimizer)
+        self._optimizer = MasterAdamW(method.parameters, plan.optimizer)
         self._progress = _Progress()
 
     def run(self, on_step: Callable[[int], None] | None = None) -> TrainingResult:
@@ -98,13 +76,12 @@ class Trainer:
         Raises CheckpointError, and TrainingError when the loss or gradient is not finite.
         """
         self._resume()
-        steps = self._schedule.steps
         metrics = MetricsLog(self._folder, self._progress.step)
         if self._progress.step == 0:
             self._validate(metrics)
-        with show_progress(f"training {self._recipe.name}", len(steps)) as meter:
+        with show_progress(self._plan.title, self.method.num_steps) as meter:
             meter.advance(self._progress.step)
-            while self._progress.step < len(steps) and not self._is_done:
+            while self._progress.step < self.method.num_steps and not self._is_done:
                 self._train_step(metrics, meter)
                 if on_step is not None:
                     on_step(self._progress.step)
@@ -112,54 +89,49 @@ class Trainer:
 
     @property
     def _is_done(self) -> bool:
-        return self._progress.looks_without_gain >= self._recipe.validation.patience
+        return self._progress.looks_without_gain >= self._plan.validation.patience
 
     def _train_step(self, metrics: MetricsLog, meter: Meter) -> None:
         start = monotonic()
-        step = self._schedule.steps[self._progress.step]
+        batch = self.method.batch(self._progress.step)
         total = 0.0
-        for pack in step:
-            loss = pack_loss(self.model, pack)
+        for part in batch.parts:
+            loss = part.loss()
             loss.backward()
             self._optimizer.gather()
             total += loss.item()
-        num_targets = sum(len(pack.targets) for pack in step)
-        lr = learning_rate(self._recipe.optimizer, self._progress.step, len(self._schedule.steps))
+        num_targets = sum(part.num_targets for part in batch.parts)
+        lr = learning_rate(self._plan.optimizer, self._progress.step, self.method.num_steps)
         try:
             norm = self._optimizer.step(lr, num_targets)
         except FloatingPointError as error:
             raise TrainingError(f"step {self._progress.step + 1}: {error}") from error
         self._progress.step += 1
-        num_tokens = sum(len(pack.token_ids) for pack in step)
-        seconds = monotonic() - start
+        mean = total / max(num_targets, 1)
         metrics.write(
             self._progress.step,
-            loss=round(total / num_targets, 5),
+            loss=round(mean, 5),
             lr=lr,
             grad_norm=round(norm, 4),
-            tokens=num_tokens,
-            unshared_tokens=sum(pack.num_unshared_tokens for pack in step),
-            targets=num_targets,
-            seconds=round(seconds, 2),
-            tokens_per_second=round(num_tokens / seconds, 1),
-            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            **_cost(batch, monotonic() - start),
+            **batch.facts,
         )
-        meter.advance(1, num_tokens, f"loss {total / num_targets:.3f}")
+        meter.advance(1, sum(part.num_tokens for part in batch.parts), f"loss {mean:.3f}")
         self._look_and_save(metrics)
 
     def _look_and_save(self, metrics: MetricsLog) -> None:
-        step, is_last = self._progress.step, self._progress.step == len(self._schedule.steps)
-        if is_last or step % self._recipe.validation.every_steps == 0:
+        step, is_last = self._progress.step, self._progress.step == self.method.num_steps
+        if is_last or step % self._plan.validation.every_steps == 0:
             self._validate(metrics)
-        if is_last or step % self._recipe.checkpoint_every_steps == 0 or self._is_done:
-            write_checkpoint(self._folder, self._run_id, self._state())
+        if is_last or step % self._plan.checkpoint_every_steps == 0 or self._is_done:
+            write_checkpoint(self._folder, self._plan.run_id, self._state())
 
     def _validate(self, metrics: MetricsLog) -> None:
         progress = self._progress
-        if not self._schedule.validation:
+        loss = self.method.validate()
+        if loss is None:
             progress.best_step, progress.best_weights = progress.step, self._optimizer.weights()
             return
-        loss = validation_loss(self.model, self._schedule.validation)
         metrics.write(progress.step, validation_loss=round(loss, 5))
         if loss < progress.best_loss:
             progress.best_loss, progress.best_step = loss, progress.step
@@ -172,7 +144,7 @@ class Trainer:
         return {"progress": self._progress.state(), "optimizer": self._optimizer.state()}
 
     def _resume(self) -> None:
-        state = read_checkpoint(self._folder, self._run_id)
+        state = read_checkpoint(self._folder, self._plan.run_id)
         if state is not None:
             self._progress = _Progress(**state["progress"])
             self._optimizer.load_state(state["optimizer"])
@@ -181,3 +153,15 @@ class Trainer:
         progress = self._progress
         self._optimizer.load_weights(progress.best_weights)
         return TrainingResult(progress.step, progress.best_step, progress.best_loss, self._is_done)
+
+
+def _cost(batch: Batch, seconds: float) -> dict[str, Any]:
+    num_tokens = sum(part.num_tokens for part in batch.parts)
+    return {
+        "tokens": num_tokens,
+        "unshared_tokens": sum(part.num_unshared_tokens for part in batch.parts),
+        "targets": sum(part.num_targets for part in batch.parts),
+        "seconds": round(seconds, 2),
+        "tokens_per_second": round(num_tokens / seconds, 1),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }

@@ -5,8 +5,9 @@ keeps more than is needed. Here the product is accumulated by the matrix multipl
 backward; the result is PEFT's up to rounding. What is saved is PEFT's format.
 """
 
-import types
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as PeftLinear
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
-from specialists.training.attention import register_packed_attention
-from specialists.training.packing import Segment
-from specialists.training.recipe import Lora
-from specialists.training.shapes import TOKEN_MULTIPLE, pad_rows, round_up
+from specialists.training.frozen_weights import FrozenWeight, freeze_weight
+from specialists.training.packed_model import load_causal_model, run_body
+from specialists.training.packing import Pack
+from specialists.training.sections import BaseQuantization, Lora
 
 _ADAPTER = "default"
+
+
+class _Switch:
+    """Whether the adapter takes part; all linears of a model share one."""
+
+    is_on = True
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -33,69 +39,113 @@ class _LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
+        ctx: Any, x: Tensor, weight: FrozenWeight, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
-        output = torch.nn.functional.linear(x, weight, bias)
+        output = torch.nn.functional.linear(x, weight.dense(), bias)
         low = x @ a.t()  # [num_tokens, rank]
         output.addmm_(low, b.t(), alpha=scaling)
-        ctx.save_for_backward(x, weight, a, b, low)
-        ctx.scaling = scaling
+        ctx.save_for_backward(x, a, b, low)
+        ctx.weight, ctx.scaling = weight, scaling
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
-        x, weight, a, b, low = ctx.saved_tensors
+        x, a, b, low = ctx.saved_tensors
         (grad,) = grads
         grad_low = (grad @ b).mul_(ctx.scaling)
         grad_a = grad_low.t() @ x
         grad_b = (low.t() @ grad).mul_(ctx.scaling).t()
         grad_x = None
         if ctx.needs_input_grad[0]:  # not for the first layer: nothing below it is trained
-            grad_x = grad @ weight
+            grad_x = grad @ ctx.weight.dense()
             grad_x.addmm_(grad_low, a)
         return grad_x, None, None, grad_a, grad_b, None
 
 
-def _fused_forward(module: Any, x: Tensor) -> Tensor:
-    base = module.base_layer
+class _FrozenLinear(torch.autograd.Function):
+    """y = x W^T + bias without an adapter; the dense weight is not kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: FrozenWeight, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight
+        return torch.nn.functional.linear(x, weight.dense(), bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0] @ ctx.weight.dense(), None, None
+
+
+def _fused_forward(module: Any, weight: FrozenWeight, switch: _Switch, x: Tensor) -> Tensor:
     flat = x.reshape(-1, x.shape[-1])
-    a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
-    scaling = module.scaling[_ADAPTER]
-    output: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
-        flat, base.weight, base.bias, a, b, scaling
-    )
+    if isinstance(module, PeftLinear) and switch.is_on:
+        a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
+        output: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
+            flat, weight, module.base_layer.bias, a, b, module.scaling[_ADAPTER]
+        )
+    else:
+        output = _FrozenLinear.apply(flat, weight, module.bias)  # type: ignore[no-untyped-call]
     return output.view(*x.shape[:-1], -1)
+
+
+def _fuse(peft_model: Any, quantization: BaseQuantization) -> _Switch:
+    """Put the fused forward under every linear of the layers, quantising the weights on the way."""
+    switch = _Switch()
+    layers = peft_model.base_model.model.model.layers
+    adapted = [module for module in layers.modules() if isinstance(module, PeftLinear)]
+    known = {id(part) for module in adapted for part in module.modules() if part is not module}
+    plain = [one for one in layers.modules() if isinstance(one, nn.Linear) and id(one) not in known]
+    for module in [*adapted, *plain]:
+        linear = module.base_layer if isinstance(module, PeftLinear) else module
+        weight = freeze_weight(linear.weight, quantization)
+        if quantization != "none":
+            linear.weight = nn.Parameter(linear.weight.new_empty(0), requires_grad=False)
+        module.forward = partial(_fused_forward, module, weight, switch)
+    return switch
 
 
 class TrainableModel:
     """A frozen base with one trainable adapter, run on packs. Use `load_trainable` to make one."""
 
-    def __init__(self, peft_model: Any) -> None:
+    def __init__(self, peft_model: Any, switch: _Switch) -> None:
         self._peft_model = peft_model
+        self._switch = switch
         causal = peft_model.base_model.model
         self._body = causal.model
         self.head: Tensor = causal.lm_head.weight  # [vocab_size, hidden_size], frozen
+        self.num_layers: int = causal.config.num_hidden_layers
+        self.width: int = causal.config.hidden_size
         self.parameters: dict[str, nn.Parameter] = {
             name: parameter for name, parameter in peft_model.named_parameters() if parameter.requires_grad
         }
 
-    def hidden_states(self, token_ids: Tensor, position_ids: Tensor, segments: Sequence[Segment]) -> Tensor:
-        """token_ids, position_ids: [num_tokens] -> last hidden states, normed: [num_tokens, hidden_size]."""
-        num_tokens = len(token_ids)
-        size = round_up(num_tokens, TOKEN_MULTIPLE)
-        if size > num_tokens:
-            # The padding is a segment of its own: nobody attends to it.
-            segments = [*segments, Segment(num_tokens, size, num_tokens, num_tokens)]
-        output = self._body(
-            input_ids=pad_rows(token_ids, size, dim=0).unsqueeze(0),
-            position_ids=pad_rows(position_ids, size, dim=0).unsqueeze(0),
-            # A dictionary is taken as ready-made masks: ours are in the segments.
-            attention_mask={"full_attention": None, "sliding_attention": None},
-            use_cache=False,
-            segments=segments,
+    def predicting_states(self, pack: Pack) -> Tensor:
+        """The normed hidden states that predict the pack's targets: [num_targets, hidden_size]."""
+        return self._states(pack, every_layer=False)[-1]
+
+    def layer_states(self, pack: Pack) -> tuple[Tensor, ...]:
+        """The same behind the embeddings and behind every layer; the last are those of `predicting_states`."""
+        return self._states(pack, every_layer=True)
+
+    def _states(self, pack: Pack, every_layer: bool) -> tuple[Tensor, ...]:
+        states = run_body(
+            self._body,
+            torch.tensor(pack.token_ids),
+            torch.tensor(pack.position_ids),
+            pack.segments,
+            every_layer,
         )
-        hidden: Tensor = output.last_hidden_state[0, :num_tokens]
-        return hidden
+        positions = torch.tensor(pack.loss_positions)
+        return tuple(one.index_select(0, positions) for one in states)
+
+    @contextmanager
+    def adapter_off(self) -> Iterator[None]:
+        """The bare base, without gradients."""
+        self._switch.is_on = False
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._switch.is_on = True
 
     def save(self, folder: Path, base_name: str) -> None:
         """Write adapter_config.json and adapter_model.safetensors into an existing folder."""
@@ -113,14 +163,18 @@ class TrainableModel:
         path.chmod(0o644)  # safetensors writes it for the owner alone
 
 
-def load_trainable(base: Path, lora: Lora, seed: int, dtype: torch.dtype = torch.bfloat16) -> TrainableModel:
+def load_trainable(
+    base: Path,
+    lora: Lora,
+    seed: int,
+    dtype: torch.dtype = torch.bfloat16,
+    quantization: BaseQuantization = "none",
+) -> TrainableModel:
     """Load the base and put a fresh adapter on it: A random by the seed, B zero.
 
     Raises OSError naming the folder when there is no model, ValueError when the recipe's layers do not exist.
     """
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=dtype, attn_implementation=register_packed_attention(), local_files_only=True
-    )
+    model = load_causal_model(base, dtype)
     num_layers = model.config.num_hidden_layers
     if lora.first_layer >= num_layers:
         raise ValueError(f"lora.first_layer is {lora.first_layer}, but the base has {num_layers} layers")
@@ -136,7 +190,4 @@ def load_trainable(base: Path, lora: Lora, seed: int, dtype: torch.dtype = torch
         task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
-    for module in peft_model.modules():
-        if isinstance(module, PeftLinear):
-            module.forward = types.MethodType(_fused_forward, module)
-    return TrainableModel(peft_model)
+    return TrainableModel(peft_model, _fuse(peft_model, quantization))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from specialists.training.recipe import Optimizer
+from specialists.training.sections import Optimizer
 
 
 def learning_rate(settings: Optimizer, step: int, num_steps: int) -> float:
@@ -34,12 +34,7 @@ class MasterAdamW:
         self._masters = {name: one.detach().float().clone() for name, one in parameters.items()}
         for master in self._masters.values():
             master.grad = torch.zeros_like(master)
-        self._adam = torch.optim.AdamW(
-            list(self._masters.values()),
-            lr=settings.lr,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-        )
+        self._adam = _adam(list(self._masters.values()), settings)
 
     def gather(self) -> None:
         """Take over the gradients of one backward pass, in float32, and clear them."""
@@ -89,6 +84,21 @@ class MasterAdamW:
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(self._masters[name])
+
+
+def _adam(masters: list[Tensor], settings: Optimizer) -> torch.optim.Optimizer:
+    """The update itself; with `eight_bit` its moments take a byte each (matrices of 4,096 weights and more)."""
+    options: dict[str, Any] = {
+        "lr": settings.lr,
+        "betas": settings.betas,
+        "weight_decay": settings.weight_decay,
+    }
+    if not settings.eight_bit:
+        return torch.optim.AdamW(masters, **options)
+    from bitsandbytes.optim import AdamW8bit
+
+    optimizer: torch.optim.Optimizer = AdamW8bit(masters, **options)
+    return optimizer
 
 
 def _grad_of(master: Tensor) -> Tensor:

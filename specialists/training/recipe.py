@@ -1,126 +1,79 @@
 """What a recipe file may say: everything that decides a training run, except where files are.
 
-TOML, read by pydantic. Unknown keys are errors, so that a misspelt setting is never a silent default.
+TOML, read by pydantic. Unknown keys are errors that name the nearest known one.
 """
 
+import difflib
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from specialists.manifest import NAME_PATTERN
-
-Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-ALL_TARGETS: tuple[Target, ...] = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "down_proj",
+from specialists.training.method_sections import Distill, Gate, Grpo, Search
+from specialists.training.sections import (
+    BaseQuantization,
+    Batching,
+    Declaration,
+    Lora,
+    Optimizer,
+    Pretask,
+    Section,
+    Shortcut,
+    Source,
+    Validation,
 )
 
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+# What does not change the weights: a checkpoint is continued whatever they say.
+_WITHOUT_EFFECT = {"manifest", "gate", "search", "checkpoint_every_steps"}
 
 
 class RecipeError(ValueError):
     """A recipe that cannot be used; the message names the file and every wrong key."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Lora(_Section):
-    """The adapter's shape. Layers below `first_layer` stay untouched, without a backward pass."""
-
-    rank: int = Field(8, ge=1, le=64)
-    alpha: float = Field(16.0, gt=0)
-    targets: tuple[Target, ...] = Field(ALL_TARGETS, min_length=1)
-    use_rslora: bool = False
-    first_layer: int = Field(0, ge=0)
-
-
-class Source(_Section):
-    """One .jsonl(.gz) file of rows, its path relative to a data folder.
-
-    A row is `{"messages": [...]}` ending with the assistant's answer, or `{"completion": ...}` with the
-    fields that `templates` name, such as `{question}` and `{prompt}`. A template is drawn for each problem
-    and epoch.
-    """
-
-    path: str
-    templates: tuple[str, ...] = Field(("{prompt}",), min_length=1)
-    max_rows: int | None = Field(None, ge=1)
-    max_per_problem: int | None = Field(None, ge=1)
-
-
-class Optimizer(_Section):
-    """AdamW with linear warm-up and cosine decay to `final_lr_share` of the peak."""
-
-    lr: float = Field(2e-4, gt=0)
-    final_lr_share: float = Field(0.1, ge=0, le=1)
-    warmup_share: Share = 0.05
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
-    max_grad_norm: float = Field(1.0, gt=0)
-
-
-class Batching(_Section):
-    """Sizes in tokens. One step gathers packs of at most `pack_tokens` until `step_tokens` are together."""
-
-    epochs: int = Field(2, ge=1)
-    step_tokens: int = Field(8192, ge=1)
-    pack_tokens: int = Field(1536, ge=1)
-    max_seq_len: int = Field(768, ge=8)
-    max_steps: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Batching":
-        if self.max_seq_len > self.pack_tokens:
-            raise ValueError(
-                f"max_seq_len ({self.max_seq_len}) must not exceed pack_tokens ({self.pack_tokens})"
-            )
-        return self
-
-
-class Validation(_Section):
-    """A share of the problems is kept out of training. `patience` looks without a gain end the run."""
-
-    share: Share = 0.03
-    max_rows: int = Field(100, ge=1)
-    every_steps: int = Field(40, ge=1)
-    patience: int = Field(3, ge=1)
-
-
-class Declaration(_Section):
-    """What the adapter's manifest says about itself beyond what the run knows."""
-
-    description: str = ""
-    intent: str | None = None
-    examples: tuple[str, ...] = ()
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """One training run. `base` is the model's name, for the reader; the folder is given to the command."""
 
     name: str = Field(pattern=NAME_PATTERN.pattern)
     base: str
     seed: int = Field(ge=0)
-    sources: tuple[Source, ...] = Field(min_length=1)
+    method: Literal["sft", "distill", "grpo"] = "sft"
+    sources: tuple[Source, ...] = ()
+    quantization: BaseQuantization = "none"
     lora: Lora = Lora()
     optimizer: Optimizer = Optimizer()
     batching: Batching = Batching()
     validation: Validation = Validation()
     checkpoint_every_steps: int = Field(20, ge=1)
+    pretask: Pretask | None = None
+    shortcut: Shortcut | None = None
+    distill: Distill = Distill()
+    grpo: Grpo | None = None
+    search: Search = Search()
+    gate: Gate | None = None
     manifest: Declaration = Declaration()
+
+    @model_validator(mode="after")
+    def _has_what_its_method_needs(self) -> "Recipe":
+        if self.method == "grpo" and self.grpo is None:
+            raise ValueError('method = "grpo" needs the section [grpo] with its tasks')
+        if self.method != "grpo" and not self.sources:
+            raise ValueError(f'method = "{self.method}" needs at least one [[sources]]')
+        if self.method == "grpo" and (self.sources or self.shortcut):
+            raise ValueError('method = "grpo" takes its prompts from grpo.tasks; remove sources and shortcut')
+        if self.method != "distill" and "distill" in self.model_fields_set:
+            raise ValueError(f'[distill] has no effect with method = "{self.method}"')
+        if self.method != "grpo" and self.grpo is not None:
+            raise ValueError(f'[grpo] has no effect with method = "{self.method}"')
+        return self
 
     def fingerprint(self) -> str:
         """Identity of the run's settings: a checkpoint is continued only under the same ones."""
-        return hashlib.sha256(self.model_dump_json(exclude={"manifest"}).encode()).hexdigest()
+        return hashlib.sha256(self.model_dump_json(exclude=_WITHOUT_EFFECT).encode()).hexdigest()
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -135,7 +88,29 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'recipe'}: {item['msg']}" for item in error.errors()
-        )
+        problems = "; ".join(_explain(item["type"], item["loc"], item["msg"]) for item in error.errors())
         raise RecipeError(f"{path}: {problems}") from error
+
+
+def _explain(kind: str, place: Sequence[int | str], message: str) -> str:
+    name = ".".join(map(str, place)) or "recipe"
+    if kind != "extra_forbidden":
+        return f"{name}: {message.removeprefix('Value error, ')}"
+    known = list(_section_at(place[:-1]).model_fields)
+    near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
+    return f"unknown key {name}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+
+
+def _section_at(place: Sequence[int | str]) -> type[BaseModel]:
+    """The section class that a location in the file belongs to."""
+    section: type[BaseModel] = Recipe
+    for key in place:
+        if isinstance(key, str):
+            section = _section_in(section.model_fields[key].annotation)
+    return section
+
+
+def _section_in(annotation: Any) -> type[BaseModel]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(_section_in(part) for part in get_args(annotation) if part not in (type(None), ...))

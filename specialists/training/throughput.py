@@ -24,10 +24,10 @@ from transformers import AutoModelForCausalLM
 
 from specialists.evaluation.provenance import current_commit, describe_machine
 from specialists.training.data import PromptGroup
-from specialists.training.loop import pack_loss
 from specialists.training.lora import load_trainable
+from specialists.training.method import pack_loss
 from specialists.training.packing import build_pack
-from specialists.training.recipe import ALL_TARGETS, Lora
+from specialists.training.sections import ALL_TARGETS, Lora
 
 PROMPT_TOKENS, ANSWER_TOKENS, NUM_SEQUENCES = 110, 150, 4
 

@@ -26,9 +26,11 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["serve", "pull", "route"])
+@pytest.mark.parametrize(
+    "command", ["serve", "pull", "route", "merge", "publish", "train specialist", "train search"]
+)
 def test_help_has_examples(command: str):
-    result = runner.invoke(app, [command, "--help"])
+    result = runner.invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
     assert "Examples:" in result.output and f"polymath {command}" in result.output
 

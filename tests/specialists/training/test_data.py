@@ -17,7 +17,7 @@ from specialists.training.data import (
     render_groups,
     split_rows,
 )
-from specialists.training.recipe import Source
+from specialists.training.sections import Source
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,19 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from specialists.training.data import PromptGroup
-from specialists.training.loop import pack_loss
 from specialists.training.lora import TrainableModel, load_trainable
+from specialists.training.method import pack_loss
 from specialists.training.packing import build_pack
-from specialists.training.recipe import Lora
+from specialists.training.sections import Lora
 
 GROUPS = [
     PromptGroup((5, 9, 33, 21), ((41, 7, 300), (8,), (77, 78, 79, 80, 81))),
     PromptGroup((6, 200), ((12, 13),)),
     PromptGroup((90, 91, 92), ((14,), (15, 16))),
+]
+SHARED = [
+    PromptGroup((5, 9, *rest), (answer,))
+    for rest, answer in [((3, 4), (7, 8)), ((6,), (2,)), ((3, 1, 1), (4, 4))]
 ]
 LORA = Lora(rank=4, alpha=8.0)
 
@@ -44,10 +48,10 @@ def plain_model(folder: Path, fast: TrainableModel) -> PeftModel:
     return model
 
 
-def plain_loss(model: PeftModel) -> torch.Tensor:
+def plain_loss(model: PeftModel, groups: list[PromptGroup]) -> torch.Tensor:
     """Every answer alone behind its own prompt."""
     total = torch.zeros(())
-    for group in GROUPS:
+    for group in groups:
         for answer in group.answers:
             ids = torch.tensor([[*group.prompt_ids, *answer]])
             logits = model(input_ids=ids).logits[0, len(group.prompt_ids) - 1 : -1]
@@ -55,17 +59,18 @@ def plain_loss(model: PeftModel) -> torch.Tensor:
     return total
 
 
+@pytest.mark.parametrize("groups", [GROUPS, SHARED], ids=["answers", "beginnings"])
 @pytest.mark.parametrize("tiny", ["tiny_qwen2", "tiny_qwen3"])
 def test_a_pack_has_the_loss_and_gradient_of_its_answers_alone(
-    tiny: str, request: pytest.FixtureRequest
+    tiny: str, groups: list[PromptGroup], request: pytest.FixtureRequest
 ) -> None:
     folder: Path = request.getfixturevalue(tiny)
     fast = load_trainable(folder, LORA, seed=1, dtype=torch.float32)
     randomize(fast)
     plain = plain_model(folder, fast)
 
-    loss = pack_loss(fast, build_pack(GROUPS))
-    expected = plain_loss(plain)
+    loss = pack_loss(fast, build_pack(groups))
+    expected = plain_loss(plain, groups)
     loss.backward()
     expected.backward()
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from specialists.training.optimizer import MasterAdamW, learning_rate
-from specialists.training.recipe import Optimizer
+from specialists.training.sections import Optimizer
 
 SETTINGS = Optimizer(lr=0.1, warmup_share=0.1, final_lr_share=0.2)
 

@@ -1,0 +1,104 @@
+"""Whether a specialist earns its place: better than the base on its own domain, no worse than allowed elsewhere.
+
+Decides from reports alone and runs nothing. What is required is data (`Gate`, in the recipe), so is an exception.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from specialists.evaluation.bootstrap import Difference, paired_difference
+from specialists.training.method_sections import Gate
+
+# The base's report on a task and the specialist's, as they are on disk.
+ReportPair = tuple[Mapping[str, Any], Mapping[str, Any]]
+
+
+class GateError(ValueError):
+    """A specialist that is refused, or reports that cannot be compared; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate found. Differences are specialist minus base, as shares; `refusals` is empty when it is passed."""
+
+    own: Difference
+    tasks: dict[str, Difference]
+    refusals: tuple[str, ...]
+    exception: str | None
+
+    @property
+    def passes(self) -> bool:
+        return not self.refusals or self.exception is not None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people: the differences, and why it was refused or let through."""
+        found = [f"own domain: {_points(self.own)}"]
+        found += [f"  {task}: {_points(difference)}" for task, difference in self.tasks.items()]
+        found += [f"refused: {reason}" for reason in self.refusals]
+        if self.refusals and self.exception is not None:
+            found.append(f"let through by a recorded exception: {self.exception}")
+        return found
+
+
+def judge(gate: Gate, pairs: Sequence[ReportPair]) -> Verdict:
+    """`pairs`: one for each task of the gate. Raises GateError when one is missing or not comparable."""
+    by_task = {_checked(pair)["task"]: pair for pair in pairs}
+    missing = [task for task in (*gate.own, *gate.others) if task not in by_task]
+    if missing:
+        raise GateError(f"no reports on {', '.join(missing)}; the gate asks for them")
+    own = _mean_difference([by_task[task] for task in gate.own])
+    tasks = {task: _mean_difference([by_task[task]]) for task in (*gate.own, *gate.others)}
+    refusals = []
+    if own.low <= gate.min_gain:
+        refusals.append(
+            f"on its own domain it gains {_points(own)}; the lower end must be above {100 * gate.min_gain:.1f}"
+        )
+    refusals += [
+        f"on {task} it loses {-100 * tasks[task].mean:.1f} points; {100 * gate.tolerance:.1f} are allowed"
+        for task in gate.others
+        if tasks[task].mean < -gate.tolerance
+    ]
+    return Verdict(own, tasks, tuple(refusals), gate.exception)
+
+
+def _checked(pair: ReportPair) -> Mapping[str, Any]:
+    base, specialist = pair
+    for key in ("task", "split", "model", "num_items"):
+        if base[key] != specialist[key]:
+            raise GateError(
+                f"the base's report has {key} {base[key]!r}, the specialist's {specialist[key]!r}"
+            )
+    if base["adapter"] is not None or specialist["adapter"] is None:
+        raise GateError(f"{base['task']}: expected the base's report first, then the specialist's")
+    return base
+
+
+def _mean_difference(pairs: Sequence[ReportPair]) -> Difference:
+    """The mean of the tasks' differences, each task counting alike however many items it has."""
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+    total = sum(pair[0]["num_items"] for pair in pairs)
+    for base, specialist in pairs:
+        weight = total / (len(pairs) * base["num_items"])
+        ids = {*item_scores(base), *item_scores(specialist)}
+        # Reports name only the items that scored; the others are nameless zeros on both sides.
+        for number, key in enumerate(sorted(ids)):
+            before[f"{base['task']}/{number}"] = weight * item_scores(base).get(key, 0.0)
+            after[f"{base['task']}/{number}"] = weight * item_scores(specialist).get(key, 0.0)
+        for number in range(len(ids), base["num_items"]):
+            before[f"{base['task']}/{number}"] = after[f"{base['task']}/{number}"] = 0.0
+    return paired_difference(before, after, seed=pairs[0][1]["seed"])
+
+
+def item_scores(report: Mapping[str, Any]) -> dict[str, float]:
+    """By item: its credit where the task gives some, else 1 for each right one."""
+    return dict(report["scores"]) if "scores" in report else dict.fromkeys(report["correct"], 1.0)
+
+
+def _points(difference: Difference) -> str:
+    low, high = 100 * difference.low, 100 * difference.high
+    return f"{100 * difference.mean:+.1f} points [{low:+.1f}, {high:+.1f}]"

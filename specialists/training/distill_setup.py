@@ -1,0 +1,94 @@
+"""From a recipe to its distillation: find the teachers, have them write and read, put the method together."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from specialists.training.adapter_folder import base_sha256
+from specialists.training.data import DataError, PromptGroup
+from specialists.training.distill import DistillMethod, Source, WritePacks
+from specialists.training.packing import Pack, pack_groups
+from specialists.training.rollout import Writer, draw_seed
+from specialists.training.rows import TrainingRows
+from specialists.training.setting import Setting
+from specialists.training.sft import Schedule, build_schedule
+from specialists.training.teacher import LoadedTeacher, find_teacher
+from specialists.training.teacher_answers import TeacherAnswers, answered
+from specialists.training.teacher_cache import TeacherCache, cache_name
+
+
+def build_distillation(setting: Setting, rows: TrainingRows) -> DistillMethod:
+    """Raises TeacherError, TeacherCacheError, DataError."""
+    recipe, settings = setting.recipe, setting.recipe.distill
+    folders = [find_teacher(one, setting.tokenizer, setting.find_model) for one in settings.teachers]
+    rewrite = _teachers_write(setting, folders) if settings.sequences == "teacher" else lambda groups: groups
+    schedule = build_schedule(recipe.batching, recipe.seed, rows, setting.tokenizer, rewrite)
+    if settings.sequences == "student":
+        loaded = [_load(setting, folder) for folder in folders]
+        sources = [
+            Source(str(index), one.weight, teacher.teach)
+            for index, (one, teacher) in enumerate(zip(settings.teachers, loaded, strict=True))
+        ]
+        return DistillMethod(setting.model, schedule, settings, sources, _student_writes(setting))
+    caches = [_read_all(setting, folder, schedule) for folder in folders]
+    sources = [
+        Source(str(index), one.weight, cache.lesson)
+        for index, (one, cache) in enumerate(zip(settings.teachers, caches, strict=True))
+    ]
+    return DistillMethod(setting.model, schedule, settings, sources)
+
+
+def _load(setting: Setting, folder: Path) -> LoadedTeacher:
+    return LoadedTeacher(folder, setting.recipe.distill, len(setting.model.head), setting.dtype)
+
+
+def _identity(folder: Path) -> str:
+    return base_sha256(folder) or str(folder.resolve())
+
+
+def _read_all(setting: Setting, folder: Path, schedule: Schedule) -> TeacherCache:
+    """One teacher at a time, so that only one is ever in memory."""
+    name = cache_name(_identity(folder), setting.recipe.distill)
+    cache = TeacherCache(setting.folders.run / name)
+    groups = [group for step in schedule.steps for pack in step for group in pack.groups]
+    cache.fill(groups, setting.recipe.batching.pack_tokens, lambda: _load(setting, folder).teach)
+    return cache
+
+
+def _teachers_write(
+    setting: Setting, folders: Sequence[Path]
+) -> Callable[[Sequence[PromptGroup]], Sequence[PromptGroup]]:
+    recipe, settings = setting.recipe, setting.recipe.distill
+
+    def rewrite(groups: Sequence[PromptGroup]) -> Sequence[PromptGroup]:
+        written = []
+        for index, folder in enumerate(folders):
+            answers = TeacherAnswers(setting.folders.run / f"teacher-answers-{index}.jsonl")
+
+            def load(folder: Path = folder) -> Writer:
+                return Writer(folder, setting.dtype)
+
+            answers.fill(groups, load, settings.max_new_tokens, settings.sampling_temperature, recipe.seed)
+            written.append(answers)
+        result = answered(groups, written)
+        if not result:
+            raise DataError(f"no answer of the teachers ended within {settings.max_new_tokens} tokens")
+        return result
+
+    return rewrite
+
+
+def _student_writes(setting: Setting) -> WritePacks:
+    recipe, settings = setting.recipe, setting.recipe.distill
+    writer = Writer(setting.folders.base, setting.dtype)
+
+    def write(packs: Sequence[Pack], step: int) -> Sequence[Pack]:
+        writer.follow(setting.model)
+        prompts = [group.prompt_ids for pack in packs for group in pack.groups]
+        seeds = [draw_seed(recipe.seed, step, index) for index in range(len(prompts))]
+        answers = writer.write(prompts, settings.max_new_tokens, settings.sampling_temperature, seeds)
+        groups = [
+            PromptGroup(prompt, (answer.token_ids,)) for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        return pack_groups(groups, recipe.batching.pack_tokens, seed=step)
+
+    return write

@@ -1,0 +1,86 @@
+"""The shortcut of multiple choice: answering with a favourite letter. Watched in every batch, and penalised.
+
+For the questions of one pack, `mean prediction` is the average of the model's probabilities over the option letters, and
+`right shares` how often each letter is right. A model that guesses one letter has them far apart whatever its
+accuracy. (Options are shuffled where the rows are made, so the right shares are about even.)
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specialists.tokenizer import ChatTokenizer
+from specialists.training.packing import Pack
+from specialists.training.sections import Shortcut
+
+
+class ShortcutError(ValueError):
+    """The recipe's labels cannot be watched; the message says which and why."""
+
+
+def label_tokens(tokenizer: ChatTokenizer, labels: Sequence[str]) -> tuple[int, ...]:
+    """The token each label begins an answer with. Raises ShortcutError when two begin alike."""
+    first = tuple(tokenizer.encode(label)[0] for label in labels)
+    if len(set(first)) < len(first):
+        raise ShortcutError(
+            f"shortcut.labels {list(labels)} do not begin with different tokens: {list(first)}"
+        )
+    return first
+
+
+class ShortcutTerm:
+    """The penalty of one pack; rows that do not predict a label's token count for nothing."""
+
+    temperature = 1.0
+
+    def __init__(self, pack: Pack, tokens: Sequence[int], settings: Shortcut) -> None:
+        self.ids = torch.tensor(tokens).expand(len(pack.targets), -1)
+        # The first token of an answer is predicted from the end of its prompt.
+        starts = first_targets(pack)
+        label_of = {token: index for index, token in enumerate(tokens)}
+        self._labels = torch.tensor(
+            [
+                label_of.get(target, -1) if is_first else -1
+                for target, is_first in zip(pack.targets, starts, strict=True)
+            ]
+        )
+        self._settings = settings
+        self.predicted: Counter[str] = Counter()  # how often each label was the most likely one
+        self.divergence = 0.0
+
+    def loss(self, log_probabilities: Tensor, rows: slice) -> Tensor:
+        chosen = self._labels[rows] >= 0
+        if not chosen.any():
+            return log_probabilities.new_zeros(())
+        among_labels = torch.log_softmax(log_probabilities[chosen], dim=1)
+        names = self._settings.labels
+        self.predicted.update(names[index] for index in among_labels.argmax(1).tolist())
+        mean = among_labels.exp().mean(0)
+        right = torch.bincount(self._labels[rows][chosen], minlength=len(names)).float()
+        right = right / right.sum()
+        divergence = (mean * (mean.clamp_min(1e-9).log() - (0.99 * right + 0.01 / len(names)).log())).sum()
+        self.divergence = float(divergence.detach())
+        over = (divergence - self._settings.tolerance).clamp_min(0.0)
+        return self._settings.weight * int(chosen.sum()) * over
+
+
+def first_targets(pack: Pack) -> list[bool]:
+    """For each target whether it is its answer's first token."""
+    flags: list[bool] = []
+    for group in pack.groups:
+        for answer in group.answers:
+            flags += [True, *[False] * (len(answer) - 1)]
+    return flags
+
+
+def describe(terms: Sequence[ShortcutTerm]) -> dict[str, Any]:
+    """What a step's metrics say of its packs: the share of each predicted label, and the mean divergence."""
+    predicted = sum((term.predicted for term in terms), Counter[str]())
+    total = max(predicted.total(), 1)
+    return {
+        "answer_shares": {label: round(count / total, 3) for label, count in sorted(predicted.items())},
+        "answer_divergence": round(sum(term.divergence for term in terms) / max(len(terms), 1), 4),
+    }

@@ -1,0 +1,79 @@
+"""Merged adapters against the arithmetic they stand for, and as the engine reads them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from specialists.adapters.checkpoint import AdapterError
+from specialists.adapters.registry import AdapterRegistry
+from specialists.engine.llm_engine import LLMEngine
+from specialists.engine.qwen_config import read_qwen_config
+from specialists.engine.sampling_params import SamplingParams
+from specialists.merge import MergeError, MergePlan, merge_adapters
+from tests.specialists.conftest import MakeAdapter
+
+
+@pytest.fixture
+def parents(make_adapter: MakeAdapter, tiny_qwen2: Path) -> list[Path]:
+    return [make_adapter(tiny_qwen2, f"parent-{seed}", seed=seed, std=0.05) for seed in (1, 2)]
+
+
+def products(folder: Path) -> dict[str, torch.Tensor]:
+    """B A of each matrix, scaled: what an adapter adds to the base."""
+    tensors = load_file(folder / "adapter_model.safetensors")
+    config = __import__("json").loads((folder / "adapter_config.json").read_text())
+    scale = config["lora_alpha"] / config["r"]
+    return {
+        name: scale * (tensors[name.replace("lora_A", "lora_B")].float() @ tensor.float())
+        for name, tensor in tensors.items()
+        if "lora_A" in name
+    }
+
+
+def test_svd_of_full_rank_is_the_weighted_sum(parents: list[Path], tiny_qwen2: Path, tmp_path: Path) -> None:
+    out = tmp_path / "generalist"
+    merge_adapters(
+        tiny_qwen2, parents, MergePlan(name="generalist", method="svd", rank=8, weights=(0.7, 0.3)), out
+    )
+    merged, (one, other) = products(out), map(products, parents)
+    for name, product in merged.items():
+        torch.testing.assert_close(product, 0.7 * one[name] + 0.3 * other[name], rtol=0.05, atol=0.01)
+
+
+@pytest.mark.parametrize("method", ["linear", "ties", "dare_ties", "svd"])
+def test_the_engine_answers_with_the_merged_adapter(
+    method: str, parents: list[Path], tiny_qwen2: Path, tmp_path: Path, tiny_engine: LLMEngine
+) -> None:
+    out = tmp_path / "merged"
+    merge_adapters(tiny_qwen2, parents, MergePlan(name="generalist", method=method), out)  # type: ignore[arg-type]
+    adapter = AdapterRegistry(read_qwen_config(tiny_qwen2), dtype=torch.float32).load(out)
+    assert adapter.name == "generalist"
+    assert "parent-1, parent-2" in adapter.manifest.description
+    params = SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True)
+    prompts = [[5, 9, 33], [7, 200, 41, 6]]
+    merged = [one.token_ids for one in tiny_engine.generate(prompts, params, adapter)]
+    assert merged != [one.token_ids for one in tiny_engine.generate(prompts, params)]
+
+
+def test_what_cannot_be_merged_is_named(
+    parents: list[Path], make_adapter: MakeAdapter, tiny_qwen2: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "merged"
+    wide = make_adapter(tiny_qwen2, "wide", rank=8)
+    with pytest.raises(MergeError, match=r"ties needs adapters of one rank, got \[4, 8\]; svd takes any"):
+        merge_adapters(tiny_qwen2, [parents[0], wide], MergePlan(name="g"), out)
+    with pytest.raises(MergeError, match="1 weights for 2 adapters"):
+        merge_adapters(tiny_qwen2, parents, MergePlan(name="g", weights=(1.0,)), out)
+    with pytest.raises(MergeError, match="at least two"):
+        merge_adapters(tiny_qwen2, parents[:1], MergePlan(name="g"), out)
+    with pytest.raises(AdapterError, match="nowhere"):
+        merge_adapters(tiny_qwen2, [parents[0], tmp_path / "nowhere"], MergePlan(name="g"), out)
+    with pytest.raises(MergeError, match="no merge method 'mean'"):
+        MergePlan(name="g", method="mean")  # type: ignore[arg-type]
+    with pytest.raises(MergeError, match="density"):
+        MergePlan(name="g", density=0)
+    with pytest.raises(MergeError, match="only svd chooses a rank"):
+        MergePlan(name="g", rank=4)
+    assert list(tmp_path.iterdir()) == []
