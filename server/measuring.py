@@ -19,9 +19,9 @@ from rich.console import Console
 from server.dispatch import AUTO, BASE, Dispatcher
 from server.loading import (
     base_model_id,
+    configured_specialists,
     load_delegator,
     load_engine,
-    load_specialists,
     one_core_thread,
     specialist_folders,
 )
@@ -115,7 +115,8 @@ def open_ensemble(settings: Settings, url: str | None) -> Measured:
         thread = one_core_thread("delegator")
         try:
             engine, registry = load_engine(_offline(settings), base)
-            load_specialists(settings, registry)
+            for folder in configured_specialists(settings, {}).values():
+                registry.load(folder)
             delegator = thread.submit(load_delegator, settings).result()
             dispatcher = Dispatcher(delegator, registry, executor=thread)
 

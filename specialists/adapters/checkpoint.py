@@ -16,6 +16,7 @@ from torch import Tensor
 
 from specialists.adapters.errors import AdapterError, shown
 from specialists.adapters.files import CONFIG_FILE, WEIGHTS_FILE, AdapterFolder
+from specialists.adapters.limits import DEFAULT_MAX_FILE_BYTES
 from specialists.adapters.peft_config import TARGETS, LoraDeclaration, read_declaration
 from specialists.adapters.safetensors_header import TensorEntry, read_header
 from specialists.engine.qwen_config import QwenConfig
@@ -96,7 +97,11 @@ def read_folder_manifest(folder: Path) -> SpecialistManifest:
 
 
 def read_checkpoint(
-    folder: Path, base: QwenConfig, max_rank: int, dtype: torch.dtype, max_file_bytes: int
+    folder: Path,
+    base: QwenConfig,
+    max_rank: int,
+    dtype: torch.dtype,
+    max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
 ) -> Checkpoint:
     """Read the adapter in `folder` for a base of this shape, converted to `dtype`.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 _GIB = 1024**3
+DEFAULT_MAX_FILE_BYTES = _GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class AdapterLimits:
     max_registered: int = 1024
     max_resident: int = 256
     max_resident_bytes: int = 4 * _GIB
-    max_file_bytes: int = _GIB
+    max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
     room_seconds: float = 30.0
 
     def __post_init__(self) -> None:

@@ -87,7 +87,10 @@ def test_a_long_prompt_takes_ever_smaller_shares_of_the_steps_of_others():
 def test_a_long_prompt_alone_is_not_held_back():
     scheduler = Scheduler(
         make_config(
-            num_blocks=600, max_model_len=1200, max_num_batched_tokens=128, max_prefill_tokens_while_decoding=64
+            num_blocks=600,
+            max_model_len=1200,
+            max_num_batched_tokens=128,
+            max_prefill_tokens_while_decoding=64,
         )
     )
     scheduler.add(make_sequence("long", 1100))
