@@ -31,7 +31,7 @@ from server.store.record import Source, SpecialistRecord
 from specialists.adapters.errors import AdapterError
 
 if TYPE_CHECKING:  # imports torch
-    from specialists.adapters.registry import LoadedAdapter
+    from specialists.adapters.loaded import AdapterStatus, LoadedAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +72,11 @@ class Roster:
     def record(self, name: str) -> SpecialistRecord | None:
         return self._ledger.get(name)
 
-    async def load(self, request: LoadRequest) -> "LoadedAdapter":
-        """Raises AdapterError, SpecialistNotFoundError, StoreError; nothing has changed then."""
+    async def load(self, request: LoadRequest) -> "AdapterStatus":
+        """The new generation, as it stood before the next operation began.
+
+        Raises AdapterError, SpecialistNotFoundError, StoreError; nothing has changed then.
+        """
         return await self._run("load", lambda: self._load(request))
 
     async def update(
@@ -140,7 +143,7 @@ class Roster:
         finally:
             self.observe(operation, outcome, time.perf_counter() - started)
 
-    def _load(self, request: LoadRequest) -> "LoadedAdapter":
+    def _load(self, request: LoadRequest) -> "AdapterStatus":
         if request.source is Source.CATALOG:
             return self._load_from(self._local.configured_folder(request.name), None, request)
         if request.source is Source.PATH:
@@ -154,7 +157,7 @@ class Roster:
             self._ledger.drop_files(digest)
             raise
 
-    def _load_from(self, folder: Path, location: str | None, request: LoadRequest) -> "LoadedAdapter":
+    def _load_from(self, folder: Path, location: str | None, request: LoadRequest) -> "AdapterStatus":
         name = request.name
         old = self._ledger.get(name)
         if self._local.get(name) is None and old is not None and not (old.unloaded or request.replace):
@@ -176,7 +179,7 @@ class Roster:
             is_written = True
 
         try:
-            adapter = self._local.load(
+            self._local.load(
                 folder,
                 record,
                 commit,
@@ -188,7 +191,7 @@ class Roster:
                 self._ledger.restore(name, old)
             raise
         self._ledger.drop_files(digest_of(old))
-        return adapter
+        return self._local.registry.status(name)
 
     def _record_of(self, request: LoadRequest, location: str | None) -> SpecialistRecord:
         """What was asked for; of a replaced specialist it keeps whether it is pinned and routable."""

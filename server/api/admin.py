@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from server.api.admin_answers import adapter_body, adapter_list
+from server.api.admin_answers import adapter_body, adapter_list, just_loaded_body
 from server.api.admin_refusals import CLOSED, LOADING, OTHERS_FIRST, UNKNOWN, any_of
 from server.api.admin_schemas import (
     AdapterBody,
@@ -72,11 +72,12 @@ async def load_adapter(request: Request, services: ServicesDep, response: Respon
         async with _load_request(request, services) as (asked, upload):
             action.specialist = asked.name
             started = time.perf_counter()
-            loaded = await services.roster.load(_to_roster(asked, upload))
+            asked_of_roster = _to_roster(asked, upload)
+            status = await services.roster.load(asked_of_roster)
             milliseconds = (time.perf_counter() - started) * 1000
-        action.generation = loaded.generation
+        action.generation = status.generation
         response.headers["location"] = f"/admin/adapters/{asked.name}"
-        body = adapter_body(services, asked.name)
+        body = just_loaded_body(services, status, asked_of_roster.source)
         return LoadedBody(**body.model_dump(), milliseconds=round(milliseconds, 1))
 
 

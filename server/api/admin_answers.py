@@ -1,5 +1,6 @@
 """What is told about specialists, out of the registry, the roster and the dispatcher."""
 
+from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -36,11 +37,11 @@ def _bodies(services: Services) -> list[AdapterBody]:
     found: dict[str, AdapterBody] = {}
     for name, generations in groupby(services.registry.statuses(), key=lambda status: status.name):
         current, *old = generations  # the current generation comes first, if the name has one
-        draining = [
-            Draining(generation=s.generation, in_flight=s.in_flight) for s in (current, *old) if s.draining
-        ]
+        draining = _draining((current, *old))
         if not current.draining:
-            found[name] = _loaded(services, current, draining)
+            record = services.roster.record(name)
+            source = Source.CATALOG if record is None else record.source
+            found[name] = _loaded(services, current, source, draining)
     for name, reason in services.refused.items():
         if name in found:  # the older generation serves on
             found[name] = found[name].model_copy(update={"error": reason})
@@ -49,8 +50,19 @@ def _bodies(services: Services) -> list[AdapterBody]:
     return [found[name] for name in sorted(found)]
 
 
-def _loaded(services: Services, status: "AdapterStatus", draining: list[Draining]) -> AdapterBody:
-    record = services.roster.record(status.name)
+def just_loaded_body(services: Services, status: "AdapterStatus", source: Source) -> AdapterBody:
+    """What a load answers. Not looked up by name: by now that may be another's, or nobody's."""
+    generations = [other for other in services.registry.statuses() if other.name == status.name]
+    return _loaded(services, status, source, _draining(generations))
+
+
+def _draining(generations: Iterable["AdapterStatus"]) -> list[Draining]:
+    return [Draining(generation=s.generation, in_flight=s.in_flight) for s in generations if s.draining]
+
+
+def _loaded(
+    services: Services, status: "AdapterStatus", source: Source, draining: list[Draining]
+) -> AdapterBody:
     return AdapterBody(
         name=status.name,
         status=status.state.value,
@@ -60,7 +72,7 @@ def _loaded(services: Services, status: "AdapterStatus", draining: list[Draining
         rank=status.rank,
         targets=list(status.targets),
         bytes=status.num_bytes,
-        source=(Source.CATALOG if record is None else record.source).value,
+        source=source.value,
         intent=status.manifest.intent,
         description=status.manifest.description,
         num_examples=len(status.manifest.examples),

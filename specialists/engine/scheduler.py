@@ -20,7 +20,7 @@ from specialists.engine.sequence import BASE_ADAPTER, Sequence, SequenceStatus
 from specialists.engine.waiting import WaitingQueue
 
 # A long prompt shares a step with running streams by at most so many tokens beside one more for each stream, and by half
-# as many when so many tokens of it are behind it, which each of its rows must look at. On the CPU measured, such a step takes
+# as many when so many tokens of it are behind it, which each of its rows must look at. On the CPU measured such a step takes
 # less than two without the prompt (bench/README.md).
 _PACE = 8
 _HALF_PACE_AT = 512
