@@ -6,7 +6,7 @@ three cases take turns within each round, so that a machine that slows down slow
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from specialists.adapters.registry import LoadedAdapter
 from specialists.engine.llm_engine import LLMEngine
@@ -22,10 +22,12 @@ PREFILL_TOKENS = (128, 512, 2048)
 _ENDLESS = SamplingParams(temperature=0, max_tokens=1000, ignore_eos=True)
 
 
-def measure_decode(engine: LLMEngine, adapters: list[LoadedAdapter]) -> Iterator[dict[str, float | int]]:
+def measure_decode(
+    engine: LLMEngine, adapters: list[LoadedAdapter], batch_sizes: Sequence[int] = BATCH_SIZES
+) -> Iterator[dict[str, float | int]]:
     """Yield one row per batch size and number of adapters: milliseconds a step, tokens a second."""
-    for batch_size in BATCH_SIZES:
-        counts = [count for count in ADAPTER_COUNTS if count <= batch_size]
+    for batch_size in batch_sizes:
+        counts = [count for count in ADAPTER_COUNTS if count <= min(batch_size, len(adapters))]
         seconds: dict[int, list[float]] = {count: [] for count in counts}
         for _ in range(ROUNDS):
             for count in counts:

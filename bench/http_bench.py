@@ -5,62 +5,16 @@ The server runs as its own process on a free port, with the bench's adapters in 
 
 import asyncio
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 NUM_CLIENTS = 16
 NUM_TOKENS = 64
-READY_SECONDS = 120
-
-
-@contextmanager
-def running_server(adapter_folder: Path, catalog: Path, quantization: str = "none") -> Iterator[str]:
-    """Start `polymath serve`, yield its URL once it is ready, stop it. Raises RuntimeError if it does not start."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "POLYMATH_ADAPTER_FOLDER": str(adapter_folder),
-        "POLYMATH_CATALOG": str(catalog),
-        "POLYMATH_QUANTIZATION": quantization,
-        "POLYMATH_LOG_LEVEL": "warning",
-    }
-    command = [sys.executable, "-m", "server", "serve", "--port", str(port)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, process)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(
-                f"polymath serve ended with exit code {process.returncode} before it was ready"
-            )
-        try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise RuntimeError(f"polymath serve was not ready after {READY_SECONDS} s")
 
 
 async def measure_streams(

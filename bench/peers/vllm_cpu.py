@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers.environment import free_port, make_environment, run, running
+from bench.peers.environment import make_environment, run
 from bench.peers.load import RANK, Peer, Setup
+from bench.server_process import free_port, running
 
 VERSION = "0.32.0"
 # They are built against another torch and break the import of transformers; vLLM works without them.

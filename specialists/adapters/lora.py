@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import Tensor
 
 from specialists.adapters.checkpoint import LoraWeights
+from specialists.engine.linear import Linear
 from specialists.engine.scheduler_output import SchedulerOutput
 
 # The model's fused linears and the checkpoint's targets inside each, in the order of their outputs.
@@ -48,9 +49,9 @@ class AdapterInUse:
 class LoraBatch(Protocol):
     """The adapters of one step's rows."""
 
-    def add(self, layer: int, group: str, x: Tensor, base: Tensor) -> Tensor:
-        """`base` [num_tokens, out_features], perhaps changed in place: plus each row's own adapter applied to
-        x [num_tokens, in_features]. Both are contiguous.
+    def product(self, layer: int, group: str, x: Tensor, linear: Linear) -> Tensor:
+        """linear(x) plus each row's own adapter applied to x [num_tokens, in_features], contiguous
+        -> [num_tokens, out_features]
         """
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from specialists.adapters.checkpoint import LoraPair, LoraWeights, in_out_features
 from specialists.adapters.lora import FUSED, AdapterWeights
-from specialists.engine.linear import AddingLinear, make_adding_linear
+from specialists.engine.linear import AddingLinear, Linear, make_adding_linear
 from specialists.engine.qwen_config import QwenConfig
 from specialists.engine.scheduler_output import BASE_SLOT, SchedulerOutput
 
@@ -154,8 +154,9 @@ class StackedLoraBatch:
         self._linears = linears
         self._scales = scales
 
-    def add(self, layer: int, group: str, x: Tensor, base: Tensor) -> Tensor:
-        """`base` [num_tokens, out_features] plus each row's own adapter applied to x [num_tokens, in_features]."""
+    def product(self, layer: int, group: str, x: Tensor, linear: Linear) -> Tensor:
+        """linear(x) plus each row's own adapter applied to x [num_tokens, in_features]."""
+        base = linear(x)
         if group not in self._scales:
             return base
         stacked = self._linears[layer, group]

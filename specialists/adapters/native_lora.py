@@ -13,16 +13,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from specialists.adapters.checkpoint import LoraPair, LoraWeights, in_out_features
+from specialists.adapters.checkpoint import TARGETS, LoraPair, LoraWeights, in_out_features
 from specialists.adapters.lora import FUSED, AdapterWeights
+from specialists.engine.linear import Linear
 from specialists.engine.native.library import (
     ADAPTER_WORDS,
     LANES,
     MAX_RANK,
     TARGETS_PER_PRODUCT,
     Kernels,
+    LoraRowsStruct,
     address,
 )
+from specialists.engine.native_linear import NativeLinear
 from specialists.engine.qwen_config import QwenConfig
 from specialists.engine.scheduler_output import BASE_SLOT, SchedulerOutput
 
@@ -43,7 +46,7 @@ class AdapterTable:
 
 
 def make_table(base: QwenConfig, weights: LoraWeights) -> AdapterTable:
-    """Packs all factors of an adapter for the kernels; about its own size in memory, a few milliseconds."""
+    """Packs all factors of an adapter for the kernels; about its own size in memory."""
     (scale,) = struct.unpack("q", struct.pack("d", weights.scaling))
     words: list[int] = []
     memory: list[Tensor] = []
@@ -92,6 +95,14 @@ class NativeLora:
         self._tables = torch.zeros(
             num_slots, base.num_layers * len(_GROUPS) * ADAPTER_WORDS, dtype=torch.int64
         )
+        struct_bytes = ADAPTER_WORDS * self._tables.element_size()
+        self._addresses = {
+            (layer, group): self._tables.data_ptr() + (layer * len(_GROUPS) + number) * struct_bytes
+            for layer in range(base.num_layers)
+            for number, group in enumerate(_GROUPS)
+        }
+        # Inside a product the kernel goes by blocks of 16 outputs, which must not straddle two targets.
+        self._can_fuse = all(in_out_features(base, target)[1] % LANES == 0 for target in TARGETS)
         self._kept: dict[int, AdapterTable] = {}
 
     def prepare(self, weights: LoraWeights) -> AdapterTable:
@@ -118,44 +129,50 @@ class NativeLora:
             start += item.num_tokens
         if not rows_by_slot:
             return None
-        return NativeLoraBatch(self._kernels, self._base, self._tables, rows_by_slot, start)
+        stride = self._tables.shape[1] // ADAPTER_WORDS
+        return NativeLoraBatch(
+            self._kernels, self._addresses, stride, rows_by_slot, start, can_fuse=self._can_fuse
+        )
 
 
 class NativeLoraBatch:
-    """The slots together with the rows of one step."""
+    """The slots together with the rows of one step. `addresses` are those of slot 0's structs, `stride` structs apart."""
 
     def __init__(
         self,
         kernels: Kernels,
-        base: QwenConfig,
-        tables: Tensor,
+        addresses: Mapping[tuple[int, str], int],
+        stride: int,
         rows_by_slot: Mapping[int, list[int]],
         num_tokens: int,
+        *,
+        can_fuse: bool,
     ) -> None:
         self._kernels = kernels
-        self._num_runs = len(rows_by_slot)
+        self._addresses = addresses
+        self._can_fuse = can_fuse
         starts, rows = [0], []
         for run in rows_by_slot.values():
             rows += run
             starts.append(len(rows))
-        self._slots = torch.tensor(list(rows_by_slot), dtype=torch.int32)
-        self._starts = torch.tensor(starts, dtype=torch.int32)
-        self._rows = torch.tensor(rows, dtype=torch.int32)
-        self._tables = tables
-        self._stride = tables.shape[1] // ADAPTER_WORDS  # structs from one slot to the next
-        self._reduced = torch.empty(num_tokens, TARGETS_PER_PRODUCT * MAX_RANK, dtype=torch.bfloat16)
-        self._offsets = {
-            (layer, group): (layer * len(_GROUPS) + number) * ADAPTER_WORDS * ctypes.sizeof(ctypes.c_int64)
-            for layer in range(base.num_layers)
-            for number, group in enumerate(_GROUPS)
-        }
-
-    def add(self, layer: int, group: str, x: Tensor, base: Tensor) -> Tensor:
-        """`base` [num_tokens, out_features], changed in place: plus each row's own adapter applied to x."""
-        table = self._tables.data_ptr() + self._offsets[layer, group]
-        self._kernels.lora(
-            *(table, self._stride, address(self._slots), address(self._starts), self._num_runs),
-            *(address(self._rows), address(x), x.shape[1], address(base), base.shape[1]),
-            address(self._reduced),
+        reduced = torch.empty(num_tokens, TARGETS_PER_PRODUCT * MAX_RANK, dtype=torch.bfloat16)
+        self._memory = (
+            torch.tensor(list(rows_by_slot), dtype=torch.int32),
+            torch.tensor(starts, dtype=torch.int32),
+            torch.tensor(rows, dtype=torch.int32),
+            reduced,
         )
-        return base
+        slots_at, starts_at, rows_at, reduced_at = map(address, self._memory)
+        self._step = LoraRowsStruct(stride, slots_at, starts_at, len(rows_by_slot), rows_at, reduced_at)
+        self._step_address = ctypes.addressof(self._step)
+
+    def product(self, layer: int, group: str, x: Tensor, linear: Linear) -> Tensor:
+        """linear(x) plus each row's own adapter applied to x, in one call where the linear is of these kernels too."""
+        if self._can_fuse and isinstance(linear, NativeLinear):
+            return linear.adapted(x, self._addresses[layer, group], self._step_address)
+        out = linear(x)
+        self._kernels.lora(
+            *(self._addresses[layer, group], self._step_address),
+            *(address(x), x.shape[1], address(out), out.shape[1]),
+        )
+        return out

@@ -4,6 +4,7 @@ Both see keys in the cache's type and sum in float32, so a prompt in chunks and 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,36 +13,48 @@ from torch.nn import functional as F
 from specialists.engine.kv_cache import KVCache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DecodeRows:
     """The decoding rows of a step, the first `num_rows` of its tokens.
 
     `blocks` [num_rows * blocks_per_row] are cache blocks, short rows filled up with any block; row i's begin at
-    `table_starts[i]`, and it sees `num_keys[i]` keys. `mask` [num_rows, 1, blocks_per_row * block_size] says the same:
-    0 where a row may look and -inf elsewhere.
+    `table_starts[i]`, and it sees `num_keys[i]` keys.
     """
 
     num_rows: int
+    block_size: int
     blocks: Tensor
     table_starts: Tensor
     num_keys: Tensor
-    mask: Tensor
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """[num_rows, 1, blocks_per_row * block_size]: 0 where a row may look and -inf elsewhere."""
+        width = len(self.blocks) // self.num_rows * self.block_size
+        visible = torch.arange(width, device=self.blocks.device) < self.num_keys.unsqueeze(1)
+        mask = torch.zeros(visible.shape, device=self.blocks.device).masked_fill_(~visible, float("-inf"))
+        return mask.unsqueeze(1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PrefillChunk:
-    """Rows `start` to `end` of a step: tokens `num_before` on of one prompt.
+    """Rows `start` to `end` of a step: consecutive tokens of one prompt, the first ones if `is_first`.
 
-    `all_blocks` [num_blocks] hold the prompt up to the chunk's end; its row i sees `num_keys[i]` keys. `mask`
-    [end - start, num_blocks * block_size] says the same; it is None when the chunk is the beginning of its prompt and
-    sees only itself.
+    `all_blocks` [num_blocks] hold the prompt up to the chunk's end; its row i sees `num_keys[i]` keys.
     """
 
     start: int
     end: int
+    is_first: bool
+    block_size: int
     all_blocks: Tensor
     num_keys: Tensor
-    mask: Tensor | None
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """[end - start, num_blocks * block_size]: whether a row may look there."""
+        width = len(self.all_blocks) * self.block_size
+        return torch.arange(width, device=self.all_blocks.device) < self.num_keys.unsqueeze(1)
 
 
 def decode_attention(query: Tensor, cache: KVCache, layer: int, rows: DecodeRows, scale: float) -> Tensor:
@@ -69,7 +82,7 @@ def prefill_attention(
     -> [num_tokens, num_heads * head_dim]
     """
     num_tokens, num_heads, head_dim = query.shape
-    if chunk.mask is None:
+    if chunk.is_first:  # it sees only itself
         keys, values = key.transpose(0, 1), value.transpose(0, 1)
     else:
         keys, values = cache.gather(layer, chunk.all_blocks)
@@ -78,8 +91,8 @@ def prefill_attention(
         query.transpose(0, 1).unsqueeze(0),
         _per_query_head(keys, num_heads, num_kv_heads, num_keys, head_dim),
         _per_query_head(values, num_heads, num_kv_heads, num_keys, head_dim),
-        attn_mask=chunk.mask,
-        is_causal=chunk.mask is None,
+        attn_mask=None if chunk.is_first else chunk.mask,
+        is_causal=chunk.is_first,
         scale=scale,
     )
     return out.squeeze(0).transpose(0, 1).reshape(num_tokens, num_heads * head_dim)

@@ -60,16 +60,12 @@ def _decode_rows(
     blocks = [
         block for item in decodes for block in (item.sequence.block_table[:width] + [0] * width)[:width]
     ]
-    key_positions = torch.arange(width * block_size, device=device)
-    num_keys = torch.tensor(lengths, device=device)
-    visible = key_positions < num_keys.unsqueeze(1)
-    mask = torch.zeros(visible.shape, device=device).masked_fill_(~visible, float("-inf"))
     return DecodeRows(
         num_rows=len(decodes),
+        block_size=block_size,
         blocks=torch.tensor(blocks, device=device),
         table_starts=torch.arange(0, width * len(decodes), width, device=device),
-        num_keys=num_keys,
-        mask=mask[:, None, :],
+        num_keys=torch.tensor(lengths, device=device),
     )
 
 
@@ -82,15 +78,14 @@ def _prefill_chunks(
         end = start + item.num_tokens
         num_before = item.sequence.num_computed
         num_blocks = -(-(num_before + item.num_tokens) // block_size)
-        num_keys = torch.arange(num_before + 1, num_before + item.num_tokens + 1, device=device)
-        key_positions = torch.arange(num_blocks * block_size, device=device)
         chunks.append(
             PrefillChunk(
                 start=start,
                 end=end,
+                is_first=num_before == 0,
+                block_size=block_size,
                 all_blocks=torch.tensor(item.sequence.block_table[:num_blocks], device=device),
-                num_keys=num_keys,
-                mask=None if num_before == 0 else key_positions < num_keys.unsqueeze(1),
+                num_keys=torch.arange(num_before + 1, num_before + item.num_tokens + 1, device=device),
             )
         )
         start = end

@@ -67,9 +67,10 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     )
 
 
-def make_adding_linear(weight: Tensor) -> AddingLinear:
+def make_adding_linear(weight: Tensor, bias: Tensor | None = None) -> AddingLinear:
     """The fastest `AddingLinear` for where the weight [out_features, in_features] lives, in its own type."""
-    return PackedLinear(weight) if can_pack(weight.device, weight.dtype) else PlainLinear(weight)
+    packs = can_pack(weight.device, weight.dtype)
+    return PackedLinear(weight, bias) if packs else PlainLinear(weight, bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +88,14 @@ class LinearMaker:
     def __call__(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         if self.quantization.startswith("bnb-"):
             return BitsAndBytesLinear(weight, bias, self.quantization)
-        quantized = self.quantization == "int8"
-        if self.kernels is not None and self._is_native(self.kernels, weight):
-            return NativeLinear(self.kernels, weight, bias, quantized=quantized)
-        if quantized:
-            return Int8Linear(weight, bias)
-        return self.unquantized(weight, bias)
+        return self._make(weight, bias, quantized=self.quantization == "int8")
 
     def head(self, weight: Tensor) -> Linear:
         """The output layer: bitsandbytes leaves it as it is, as its users expect."""
-        return self.unquantized(weight) if self.quantization.startswith("bnb-") else self(weight)
+        return self._make(weight, None, quantized=self.quantization == "int8")
 
-    def unquantized(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        if self.kernels is not None and self._is_native(self.kernels, weight):
-            return NativeLinear(self.kernels, weight, bias, quantized=False)
-        packs = can_pack(weight.device, weight.dtype)
-        return PackedLinear(weight, bias) if packs else PlainLinear(weight, bias)
-
-    def _is_native(self, kernels: Kernels, weight: Tensor) -> bool:
+    def _make(self, weight: Tensor, bias: Tensor | None, *, quantized: bool) -> Linear:
         wanted = self.batch_invariant or not torch.cpu._is_amx_tile_supported()
-        return wanted and NativeLinear.supports(kernels, weight)
+        if self.kernels is not None and wanted and NativeLinear.supports(self.kernels, weight):
+            return NativeLinear(self.kernels, weight, bias, quantized=quantized)
+        return Int8Linear(weight, bias) if quantized else make_adding_linear(weight, bias)

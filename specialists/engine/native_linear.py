@@ -47,6 +47,13 @@ class NativeLinear:
         return kernels.has_linear and fits and weight.dtype is torch.bfloat16 and weight.device.type == "cpu"
 
     def __call__(self, x: Tensor) -> Tensor:
+        return self.adapted(x, None, None)
+
+    def adapted(self, x: Tensor, table: int | None, rows_of_step: int | None) -> Tensor:
+        """The product plus what the adapters add to it: addresses of C structs Adapter and LoraRows, None for none.
+
+        Every adapted target must begin at a multiple of 16 outputs.
+        """
         rows = len(x)
         padded = rows + TILE_ROWS
         x = x.contiguous()
@@ -54,6 +61,7 @@ class NativeLinear:
         scratch = torch.empty(padded * self._in_features * 2, dtype=torch.uint8)
         row_scale = torch.empty(padded)
         self._kernels.linear(
-            address(x), rows, self._struct_address, address(out), address(scratch), address(row_scale)
+            *(address(x), rows, self._struct_address, address(out), address(scratch), address(row_scale)),
+            *(table, rows_of_step),
         )
         return out

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from specialists.engine.attention import DecodeRows, PrefillChunk, decode_attention, prefill_attention
+from specialists.engine.attention import decode_attention, prefill_attention
 from specialists.engine.batch import ForwardBatch
 from specialists.engine.kv_cache import KVCache
 from specialists.engine.native.library import MAX_GROUP, MAX_HEAD_DIM, Kernels, address
@@ -133,11 +133,13 @@ class NativeOps:
         out = qkv.new_empty(len(qkv), config.query_size)
         decodes = batch.decodes
         if decodes is not None:
-            self._attend(qkv, out, 0, decodes.num_rows, _tables_of(decodes), layer, cache)
+            tables = decodes.blocks, decodes.table_starts, decodes.num_keys
+            self._attend(qkv, out, 0, decodes.num_rows, tables, layer, cache)
         for chunk in batch.prefills:
             span = slice(chunk.start, chunk.end)
             if self._batch_invariant or chunk.end - chunk.start <= _FEW_ROWS:
-                self._attend(qkv, out, chunk.start, chunk.end, _chunk_tables(chunk), layer, cache)
+                tables = chunk.all_blocks, torch.zeros_like(chunk.num_keys), chunk.num_keys
+                self._attend(qkv, out, chunk.start, chunk.end, tables, layer, cache, is_chunk=True)
                 continue
             query, key, value = (
                 qkv[span]
@@ -174,6 +176,8 @@ class NativeOps:
         tables: tuple[Tensor, Tensor, Tensor],
         layer: int,
         cache: KVCache,
+        *,
+        is_chunk: bool = False,
     ) -> None:
         config = self._config
         keys, values, head_stride = cache.pointers(layer)
@@ -182,14 +186,5 @@ class NativeOps:
             *(address(qkv[start:]), qkv.shape[1], end - start),
             *(config.num_heads, config.num_kv_heads, config.head_dim, keys, values, head_stride),
             *(address(blocks), address(starts), address(num_keys), cache.block_size),
-            *(config.head_dim**-0.5, address(out[start:])),
+            *(config.head_dim**-0.5, address(out[start:]), is_chunk),
         )
-
-
-def _tables_of(rows: DecodeRows) -> tuple[Tensor, Tensor, Tensor]:
-    return rows.blocks, rows.table_starts, rows.num_keys
-
-
-def _chunk_tables(chunk: PrefillChunk) -> tuple[Tensor, Tensor, Tensor]:
-    """Each row of the chunk as a row of its own: the same blocks, one key more than the row before."""
-    return chunk.all_blocks, torch.zeros_like(chunk.num_keys), chunk.num_keys

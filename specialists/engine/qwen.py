@@ -88,20 +88,20 @@ class QwenModel:
         added: Tensor | None = None
         for index, layer in enumerate(self._layers):
             x, hidden = self._ops.add_norm(x, added, layer.input_norm)
-            qkv = _adapt(lora, index, "qkv", hidden, layer.qkv(hidden))
+            qkv = _product(lora, index, "qkv", hidden, layer.qkv)
             attended = self._ops.attention(qkv, layer.head_norms, index, batch, cache)
-            added = _adapt(lora, index, "o", attended, layer.o(attended))
+            added = _product(lora, index, "o", attended, layer.o)
             x, hidden = self._ops.add_norm(x, added, layer.post_attention_norm)
-            gate_up = _adapt(lora, index, "gate_up", hidden, layer.gate_up(hidden))
+            gate_up = _product(lora, index, "gate_up", hidden, layer.gate_up)
             activated = self._ops.silu_mul(gate_up)
-            added = _adapt(lora, index, "down", activated, layer.down(activated))
+            added = _product(lora, index, "down", activated, layer.down)
         rows = batch.sampled_rows
         _, hidden = self._ops.add_norm(x[rows], None if added is None else added[rows], self._norm)
         return self._lm_head(hidden)
 
 
-def _adapt(lora: LoraBatch | None, layer: int, group: str, x: Tensor, base: Tensor) -> Tensor:
-    return base if lora is None else lora.add(layer, group, x, base)
+def _product(lora: LoraBatch | None, layer: int, group: str, x: Tensor, linear: Linear) -> Tensor:
+    return linear(x) if lora is None else lora.product(layer, group, x, linear)
 
 
 def _load_layer(weights: WeightReader, config: QwenConfig, index: int, make_linear: LinearMaker) -> QwenLayer:

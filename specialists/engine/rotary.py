@@ -15,10 +15,13 @@ class RotaryEmbedding:
         # [max_position, 1, head_dim / 2]: the middle dimension spreads over the heads
         self.cos = angles.cos().to(device=device, dtype=dtype).unsqueeze(1)
         self.sin = angles.sin().to(device=device, dtype=dtype).unsqueeze(1)
+        self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [num_tokens] -> cos and sin, each [num_tokens, 1, head_dim / 2]"""
-        return self.cos[positions], self.sin[positions]
+        if self._last is None or self._last[0] is not positions:  # all layers of a step ask for the same ones
+            self._last = positions, (self.cos[positions], self.sin[positions])
+        return self._last[1]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

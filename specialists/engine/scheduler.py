@@ -19,9 +19,11 @@ from specialists.engine.scheduler_output import (
 from specialists.engine.sequence import BASE_ADAPTER, Sequence, SequenceStatus
 from specialists.engine.waiting import WaitingQueue
 
-# Tokens of a long prompt that share a step with running streams, beside one more for each stream: on the CPU measured, a
-# step of so many rows takes about two steps without them (bench/README.md).
-_PACE = 12
+# A long prompt shares a step with running streams by at most so many tokens beside one more for each stream, and by half as many
+# when so many tokens of it are behind it, which each of its rows must look at. On the CPU measured, such a step takes less
+# than two without the prompt (bench/README.md).
+_PACE = 8
+_HALF_PACE_AT = 512
 
 
 class Scheduler:
@@ -34,7 +36,7 @@ class Scheduler:
         self.waiting = WaitingQueue(patience=config.max_num_seqs)
         self.running: list[Sequence] = []
         self.num_preemptions = 0
-        self._pace = 0  # tokens of one long prompt in this step
+        self._pace: int | None = None  # tokens of one long prompt in this step; None: as many as fit
 
     @property
     def has_unfinished(self) -> bool:
@@ -47,7 +49,7 @@ class Scheduler:
         """Plan one step; gives the planned sequences their blocks and slots."""
         decodes = self._schedule_decodes()
         budget = self._prefill_budget(len(decodes))
-        self._pace = _PACE + len(decodes) if decodes else budget
+        self._pace = _PACE + len(decodes) if decodes else None
         prefills, budget = self._continue_prefills(budget)
         admitted, placements = self._admit(budget)
         return SchedulerOutput(tuple(decodes), tuple(prefills + admitted), tuple(placements))
@@ -149,8 +151,12 @@ class Scheduler:
 
     def _chunk_of(self, sequence: Sequence, budget: int) -> int:
         """How many tokens of a prompt run in this step. A long one goes slowly, so that streams hardly feel it."""
+        num_tokens = min(sequence.num_uncomputed, budget)
         is_long = sequence.num_prompt - sequence.num_cached > self._config.max_prefill_tokens_while_decoding
-        return min(sequence.num_uncomputed, budget, self._pace if is_long else budget)
+        if self._pace is None or not is_long:
+            return num_tokens
+        pace = self._pace * _HALF_PACE_AT // (_HALF_PACE_AT + sequence.num_computed)
+        return min(num_tokens, max(pace, 1))
 
     def _take_slot(self, sequence: Sequence, placements: list[AdapterPlacement]) -> bool:
         if sequence.adapter_id == BASE_ADAPTER:

@@ -74,9 +74,12 @@ class EngineGenerator:
         """Load a base and perhaps an adapter. Raises what loading them raises, naming the folder."""
         registry = AdapterRegistry(read_qwen_config(model))
         loaded = None if adapter is None else registry.load(adapter)
-        return cls(
-            LLMEngine(model, EngineConfig(max_num_seqs=concurrency, quantization=quantization)), loaded
+        config = EngineConfig(
+            max_num_seqs=concurrency,
+            quantization=quantization,
+            max_prefill_tokens_while_decoding=_PROMPT_TOKENS_A_STEP,
         )
+        return cls(LLMEngine(model, config), loaded)
 
     def __call__(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         """Yield answers as they finish; `requests` is read only as fast as the engine takes them."""

@@ -4,6 +4,8 @@
 // changes nothing. bf16 numbers travel as uint16_t and are rounded where the checkpoints' own code rounds.
 // Plain C interface, called by kernels.py; shapes are given there. Compiled on the machine it runs on.
 
+#include <omp.h>
+
 #include "attention.h"
 #include "linear.h"
 #include "lora.h"
@@ -60,18 +62,21 @@ void polymath_rotate_and_store(bf16* qkv, int64_t rows, int num_heads, int num_k
     }
 }
 
+// Row i looks at the blocks from tables[table_starts[i]] on. With `is_chunk` all rows are consecutive tokens of one prompt.
 void polymath_attention(const bf16* query, int64_t query_stride, int64_t rows, int num_heads, int num_kv_heads,
                         int head_dim, const bf16* keys, const bf16* values, int64_t head_stride,
                         const int64_t* tables, const int64_t* table_starts, const int64_t* num_keys,
-                        int64_t block_size, float scale, bf16* out) {
-    int group = num_heads / num_kv_heads;
+                        int64_t block_size, float scale, bf16* out, int is_chunk) {
+    int group = num_heads / num_kv_heads, at_once = is_chunk ? std::max(kMaxVectors / group, 1) : 1;
+    int64_t out_stride = static_cast<int64_t>(num_heads) * head_dim, num_parts = (rows + at_once - 1) / at_once;
 #pragma omp parallel for num_threads(num_threads) schedule(dynamic, 1)
-    for (int64_t task = 0; task < rows * num_kv_heads; ++task) {
+    for (int64_t task = 0; task < num_parts * num_kv_heads; ++task) {
         // The last rows of a prompt see the most keys: they go first, so that no thread ends with the longest.
-        int64_t row = rows - 1 - task / num_kv_heads, head = task % num_kv_heads;
-        attend(query + row * query_stride + head * group * head_dim, keys + head * head_stride,
-               values + head * head_stride, tables + table_starts[row], block_size, num_keys[row], group, head_dim,
-               scale, out + (row * num_heads + head * group) * head_dim);
+        int64_t row = (num_parts - 1 - task / num_kv_heads) * at_once, head = task % num_kv_heads;
+        int count = static_cast<int>(std::min<int64_t>(at_once, rows - row));
+        attend(query + row * query_stride + head * group * head_dim, query_stride, count, keys + head * head_stride,
+               values + head * head_stride, tables + table_starts[row], block_size, num_keys + row, group, head_dim, scale,
+               out + row * out_stride + head * group * head_dim, out_stride);
     }
 }
 
@@ -89,46 +94,29 @@ void polymath_silu_mul(const bf16* gate_up, bf16* out, int64_t rows, int64_t n) 
         }
 }
 
-// `rows` are the adapted rows, those of one adapter together; run i is rows [starts[i], starts[i + 1]) with slots[i].
-void polymath_lora(const Adapter* table, int64_t stride, const int32_t* slots, const int32_t* starts, int64_t num_runs,
-                   const int32_t* rows, const bf16* x, int64_t in_features, bf16* out, int64_t out_width, bf16* reduced) {
+// What the adapters of a step add to the result `out` of another product; `table` is that of the product's layer and group.
+void polymath_lora(const Adapter* table, const LoraRows* step, const bf16* x, int64_t in_features, bf16* out, int64_t out_width) {
 #pragma omp parallel num_threads(num_threads)
     {
-        for (int64_t run = 0; run < num_runs; ++run) {
-            const Adapter& adapter = table[slots[run] * stride];
-            const int32_t* own_rows = rows + starts[run];
-            int64_t num_rows = starts[run + 1] - starts[run];
-            // By halves of the rows too: a single target of rank 16 would keep one thread busy and the others waiting.
-            int64_t half = num_rows < 8 ? num_rows : ((num_rows + 1) / 2 + 7) / 8 * 8, parts = num_rows <= half ? 1 : 2;
-            for (int t = 0; t < kTargets; ++t) {
-                const Target& target = adapter.targets[t];
-#pragma omp for schedule(dynamic, 1) nowait
-                for (int64_t task = 0; task < (target.rank + kLanes - 1) / kLanes * parts; ++task) {
-                    int64_t first = task % parts * half, count = std::min(half, num_rows - first);
-                    reduce(target, task / parts * kLanes, own_rows + first, parts == 1 ? num_rows : count, x, in_features,
-                           reduced, t * kMaxRank);
-                }
-            }
-        }
+        reduce_share(table, *step, x, in_features, omp_get_thread_num(), omp_get_num_threads());
 #pragma omp barrier
-        for (int64_t run = 0; run < num_runs; ++run) {
-            const Adapter& adapter = table[slots[run] * stride];
+        for (int64_t run = 0; run < step->num_runs; ++run)
             for (int t = 0; t < kTargets; ++t) {
-                const Target& target = adapter.targets[t];
+                const Target& target = adapter_of(table, *step, run).targets[t];
                 if (target.rank == 0) continue;
 #pragma omp for schedule(static) nowait
                 for (int64_t start = 0; start < target.out_features; start += kLanes)
-                    expand(target, static_cast<float>(adapter.scale), start, rows + starts[run], starts[run + 1] - starts[run],
-                           reduced, t * kMaxRank, out, out_width);
+                    expand(table, *step, run, t, start, std::min(start + kLanes, target.out_features), out, out_width);
             }
-        }
     }
 }
 
 #if defined(POLYMATH_HAS_LINEAR)
 // out [rows, out_features] = x [rows, in_features] times a packed weight; both widths are multiples of 16. `scratch` has room for
-// rows rounded up to whole tiles, `row_scale` for as many floats.
-void polymath_linear(const bf16* x, int64_t rows, const PackedWeight* weight, bf16* out, uint8_t* scratch, float* row_scale) {
+// rows rounded up to whole tiles, `row_scale` for as many floats. With a `table` the adapters of `step` are added, as
+// polymath_lora would: in the same parallel region, and while the outputs are still in the cache.
+void polymath_linear(const bf16* x, int64_t rows, const PackedWeight* weight, bf16* out, uint8_t* scratch, float* row_scale,
+                     const Adapter* table, const LoraRows* step) {
     if (rows == 0) return;  // no row of this step is sampled
     int64_t num_tiles = (rows + kTall - 1) / kTall, height = (rows + num_tiles - 1) / num_tiles;
     bool is_int8 = weight->scale != nullptr;
@@ -136,7 +124,7 @@ void polymath_linear(const bf16* x, int64_t rows, const PackedWeight* weight, bf
     int64_t n = weight->in_features, steps = n / (is_int8 ? 4 : 2), num_blocks = weight->out_features / kLanes;
 #pragma omp parallel num_threads(num_threads)
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t row = 0; row < rows; ++row) {
             uint8_t* place = scratch + row / height * steps * 4 * height + row % height * 4;
             if (is_int8)
@@ -144,14 +132,19 @@ void polymath_linear(const bf16* x, int64_t rows, const PackedWeight* weight, bf
             else
                 interleave_row(x + row * n, n, place, height * 4);
         }
+        if (table) reduce_share(table, *step, x, n, omp_get_thread_num(), omp_get_num_threads());
+#pragma omp barrier
 #pragma omp for schedule(static) nowait
         for (int64_t block = 0; block < num_blocks; block += shape.blocks) {
+            int64_t start = block * kLanes, stop = std::min(block + shape.blocks, num_blocks) * kLanes;
+            if (table) prefetch_outputs(table, *step, start, stop);
             if (block + shape.blocks <= num_blocks) {
                 shape.several(scratch, steps, row_scale, rows, *weight, block, out);
             } else {
                 for (int64_t last = block; last < num_blocks; ++last)
                     shape.one(scratch, steps, row_scale, rows, *weight, last, out);
             }
+            if (table) expand_outputs(table, *step, start, stop, out, weight->out_features);
         }
     }
 }

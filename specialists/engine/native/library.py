@@ -28,15 +28,12 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     ),
     "polymath_attention": (
         *(_POINTER, _LONG, _LONG, _INT, _INT, _INT, _POINTER, _POINTER, _LONG),
-        *(_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _POINTER),
+        *(_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _POINTER, _INT),
     ),
     "polymath_silu_mul": (_POINTER, _POINTER, _LONG, _LONG),
-    "polymath_lora": (
-        *(_POINTER, _LONG, _POINTER, _POINTER, _LONG, _POINTER),
-        *(_POINTER, _LONG, _POINTER, _LONG, _POINTER),
-    ),
+    "polymath_lora": (_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG),
 }
-_LINEAR_SIGNATURE = (_POINTER, _LONG, _POINTER, _POINTER, _POINTER, _POINTER)
+_LINEAR_SIGNATURE = (_POINTER, _LONG, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER)
 
 
 class PackedWeightStruct(ctypes.Structure):
@@ -49,6 +46,19 @@ class PackedWeightStruct(ctypes.Structure):
         ("scale", ctypes.c_void_p),
         ("shift", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
+    )
+
+
+class LoraRowsStruct(ctypes.Structure):
+    """The C struct LoraRows."""
+
+    _fields_ = (
+        ("stride", ctypes.c_int64),
+        ("slots", ctypes.c_void_p),
+        ("starts", ctypes.c_void_p),
+        ("num_runs", ctypes.c_int64),
+        ("rows", ctypes.c_void_p),
+        ("reduced", ctypes.c_void_p),
     )
 
 

@@ -61,7 +61,21 @@ inline Lanes add_pair(Lanes sums, uint32_t x, const uint32_t* pairs, int lanes) 
                                 : _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << lanes) - 1), pairs);
     return _mm512_dpbf16_ps(sums, (__m512bh)_mm512_set1_epi32(static_cast<int32_t>(x)), (__m512bh)w);
 }
+inline Lanes plus(Lanes a, Lanes b) { return _mm512_add_ps(a, b); }
 inline void store(Lanes sums, float* out) { _mm512_storeu_ps(out, sums); }
+// place += scale * sums, for the first `lanes` of 16 bf16 numbers
+inline void add_scaled(Lanes sums, float scale, bf16* place, int lanes) {
+    if (lanes < kLanes) {
+        float values[kLanes];
+        store(sums, values);
+        for (int i = 0; i < lanes; ++i) place[i] = narrow(wide(place[i]) + scale * values[i]);
+        return;
+    }
+    __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(place));
+    __m512 before = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+    __m512 after = _mm512_fmadd_ps(_mm512_set1_ps(scale), sums, before);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(place), (__m256i)_mm512_cvtneps_pbh(after));
+}
 #else
 struct Lanes {
     float values[kLanes];
@@ -73,7 +87,14 @@ inline Lanes add_pair(Lanes sums, uint32_t x, const uint32_t* pairs, int lanes) 
         sums.values[i] += first * wide(static_cast<bf16>(pairs[i])) + second * wide(static_cast<bf16>(pairs[i] >> 16));
     return sums;
 }
+inline Lanes plus(Lanes a, Lanes b) {
+    for (int i = 0; i < kLanes; ++i) a.values[i] += b.values[i];
+    return a;
+}
 inline void store(Lanes sums, float* out) { std::memcpy(out, sums.values, sizeof sums.values); }
+inline void add_scaled(Lanes sums, float scale, bf16* place, int lanes) {
+    for (int i = 0; i < lanes; ++i) place[i] = narrow(wide(place[i]) + scale * sums.values[i]);
+}
 #endif
 
 inline uint32_t pair_at(const bf16* x, int64_t pair) {

@@ -68,6 +68,32 @@ def test_running_streams_decode_in_every_step_while_a_long_prompt_arrives():
         assert [item.num_tokens for item in plan.prefills] == [6]
 
 
+def test_a_long_prompt_takes_ever_smaller_shares_of_the_steps_of_others():
+    config = make_config(
+        num_blocks=600, max_model_len=1200, max_num_batched_tokens=128, max_prefill_tokens_while_decoding=64
+    )
+    scheduler = Scheduler(config)
+    scheduler.add(make_sequence("stream", 4, max_tokens=1000))
+    run_step(scheduler)
+    scheduler.add(make_sequence("long", 1100))
+    shares = []
+    while (plan := run_step(scheduler)).prefills:
+        shares.append(plan.prefills[0].num_tokens)
+    assert 1099 <= sum(shares) <= 1100  # a single token at the end runs as a decoding row
+    assert shares[:-1] == sorted(shares[:-1], reverse=True)
+    assert shares[0] > 2 * shares[-2]
+
+
+def test_a_long_prompt_alone_is_not_held_back():
+    scheduler = Scheduler(
+        make_config(
+            num_blocks=600, max_model_len=1200, max_num_batched_tokens=128, max_prefill_tokens_while_decoding=64
+        )
+    )
+    scheduler.add(make_sequence("long", 1100))
+    assert [run_step(scheduler).prefills[0].num_tokens for _ in range(3)] == [128, 128, 128]
+
+
 def test_admits_in_order_of_arrival_up_to_the_limit_of_sequences():
     scheduler = Scheduler(make_config(max_num_seqs=2))
     for name in "abc":

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from specialists.adapters.checkpoint import LoraPair, LoraWeights
 from specialists.adapters.native_lora import NativeLora
+from specialists.engine.linear import Linear
 from specialists.engine.native.build import build_kernels
 from specialists.engine.native.library import Kernels, address
+from specialists.engine.native_linear import NativeLinear
 from specialists.engine.qwen_config import QwenConfig, read_qwen_config
 from specialists.engine.sampling_params import SamplingParams
 from specialists.engine.scheduler_output import BASE_SLOT, ScheduledSequence, SchedulerOutput
@@ -78,7 +80,7 @@ def test_attention(kernels: Kernels, head_dim: int, num_keys: int):
     kernels.attention(
         *(address(query), num_heads * head_dim, rows, num_heads, num_kv_heads, head_dim),
         *(address(keys), address(values), keys.stride(0), address(blocks), address(starts)),
-        *(address(lengths), block_size, head_dim**-0.5, address(out)),
+        *(address(lengths), block_size, head_dim**-0.5, address(out), False),
     )
     for row in range(rows):
         own = blocks[int(starts[row]) :]
@@ -91,6 +93,32 @@ def test_attention(kernels: Kernels, head_dim: int, num_keys: int):
             expected = torch.softmax(k @ q * head_dim**-0.5, dim=0) @ v
             found = out[row].view(num_heads, head_dim)[head].double()
             torch.testing.assert_close(found, expected, rtol=2 * BF16_STEP, atol=2e-3)
+
+
+@pytest.mark.parametrize("group", [1, 7, 16])
+@pytest.mark.parametrize(("before", "rows"), [(0, 1), (0, 40), (13, 5), (31, 33)])
+def test_a_row_of_a_chunk_attends_as_if_it_were_alone(kernels: Kernels, group: int, before: int, rows: int):
+    num_kv_heads, head_dim, block_size, num_blocks = 2, 32, 8, 12
+    width = num_kv_heads * group * head_dim
+    query = random(rows, width)
+    keys = random(num_kv_heads, num_blocks * block_size, head_dim, seed=1)
+    values = random(num_kv_heads, num_blocks * block_size, head_dim, seed=2)
+    blocks = torch.randperm(num_blocks, generator=torch.Generator().manual_seed(3))
+    lengths, starts = torch.arange(before + 1, before + rows + 1), torch.zeros(rows, dtype=torch.long)
+
+    def attend(first: int, last: int, is_chunk: bool) -> Tensor:
+        out = torch.empty(last - first, width, dtype=torch.bfloat16)
+        kernels.attention(
+            *(address(query[first:]), width, last - first, num_kv_heads * group, num_kv_heads, head_dim),
+            *(address(keys), address(values), keys.stride(0), address(blocks), address(starts)),
+            *(address(lengths[first:]), block_size, head_dim**-0.5, address(out), is_chunk),
+        )
+        return out
+
+    together = attend(0, rows, True)
+    assert together.isfinite().all()
+    for row in range(rows):
+        assert torch.equal(attend(row, row + 1, False)[0], together[row])
 
 
 def lora_weights(base: QwenConfig, rank: int, seed: int) -> LoraWeights:
@@ -122,6 +150,11 @@ def plan(slots: list[int]) -> SchedulerOutput:
     )
 
 
+def given(base: Tensor) -> Linear:
+    """A linear whose product is already known."""
+    return lambda _: base.clone()
+
+
 @pytest.mark.parametrize("num_rows", [1, 8, 9, 17, 70])
 @pytest.mark.parametrize("ranks", [(1, 8, 16), (3, 17, 64)])
 def test_lora_gives_each_row_its_own_adapter(
@@ -137,7 +170,7 @@ def test_lora_gives_each_row_its_own_adapter(
     assert batch is not None
     x = random(len(slots), base.hidden_size, seed=5)
     before = random(len(slots), base.query_size + 2 * base.kv_size, seed=6)
-    after = batch.add(1, "qkv", x, before.clone())
+    after = batch.product(1, "qkv", x, given(before))
     expected = before.double()
     for row, slot in enumerate(slots):
         if slot != BASE_SLOT:
@@ -147,14 +180,39 @@ def test_lora_gives_each_row_its_own_adapter(
                 expected[row, start : start + len(pair.b)] += 0.5 * (pair.b.double() @ reduced)
     torch.testing.assert_close(after.double(), expected, rtol=2 * BF16_STEP, atol=1e-2)
     assert not torch.equal(after, before)
-    assert torch.equal(batch.add(0, "qkv", x, before.clone()), before), "layer 0 is not adapted"
-    assert torch.equal(batch.add(1, "gate_up", x, before.clone()), before), "gate and up are not adapted"
+    assert torch.equal(batch.product(0, "qkv", x, given(before)), before), "layer 0 is not adapted"
+    assert torch.equal(batch.product(1, "gate_up", x, given(before)), before), "gate and up are not adapted"
     for row, slot in enumerate(slots):
         alone = lora.for_step(plan([slot]))
         found = before[row : row + 1].clone()
         if alone is not None:
-            alone.add(1, "qkv", x[row : row + 1].contiguous(), found)
+            found = alone.product(1, "qkv", x[row : row + 1].contiguous(), given(found))
         assert torch.equal(found[0], after[row])
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("num_rows", [1, 5, 14, 16, 17, 90])
+@pytest.mark.parametrize("group", ["qkv", "down"])
+def test_an_adapted_product_is_the_product_and_then_the_adapters(
+    kernels: Kernels, tiny_qwen2: Path, group: str, num_rows: int, quantized: bool
+):
+    if not kernels.has_linear:
+        pytest.skip("compiled without products")
+    base = read_qwen_config(tiny_qwen2)
+    n, out = {
+        "qkv": (base.hidden_size, base.query_size + 2 * base.kv_size),
+        "down": (base.intermediate_size, base.hidden_size),
+    }[group]
+    linear = NativeLinear(kernels, random(out, n, seed=3), random(out, seed=4), quantized=quantized)
+    lora = NativeLora(kernels, base, 3)
+    for slot, rank in enumerate((1, 16, 33)):
+        lora.place(slot, lora_weights(base, rank, seed=7 * slot))
+    batch = lora.for_step(plan([(0, BASE_SLOT, 1, 2)[row % 4] for row in range(num_rows)]))
+    assert batch is not None
+    x = random(num_rows, n, seed=5)
+    apart = batch.product(1, group, x, given(linear(x)))
+    assert torch.equal(batch.product(1, group, x, linear), apart)
+    assert not torch.equal(apart, linear(x))
 
 
 def test_no_adapted_row_is_no_work(kernels: Kernels, tiny_qwen2: Path):
@@ -170,7 +228,7 @@ def test_a_replaced_slot_forgets_the_former_adapter(kernels: Kernels, tiny_qwen2
     def answer() -> Tensor:
         batch = lora.for_step(plan([0]))
         assert batch is not None
-        return batch.add(1, "qkv", x, before.clone())
+        return batch.product(1, "qkv", x, given(before))
 
     lora.place(0, first)
     with_first = answer()
