@@ -34,7 +34,7 @@ class Churn:
     statuses: Counter[int] = field(default_factory=Counter)
     num_streams: int = 0
     num_compared: int = 0
-    num_gone: int = 0  # asked for a name that was unloaded at that moment
+    num_gone: int = 0  # the name was unloaded at the same moment
     wrong: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)  # of each load
@@ -67,12 +67,15 @@ class Churner:
         self._random = random.Random(seed)
         self._expected: dict[tuple[str, str], str] = {}  # (folder or base, prompt) -> text
         self._content: dict[int, str] = {0: BASE}  # generation -> folder
+        self._present: set[str] = set()
         self._answers: list[_Answer] = []
         self.found = Churn()
 
     async def run(self, num_streams: int, num_operations: int) -> Churn:
         """Learn what each prompt gets alone; then operate while streams run; then compare."""
         await self._learn_alone()
+        for name in self._names:
+            await self._load(name, replace=True)
         ended = asyncio.Event()
         streams = [asyncio.create_task(self._stream_on(ended)) for _ in range(num_streams)]
         for _ in range(num_operations):
@@ -96,7 +99,7 @@ class Churner:
 
     async def _stream_on(self, ended: asyncio.Event) -> None:
         while not ended.is_set():
-            name = self._random.choice([*self._names, BASE])
+            name = self._random.choice([*sorted(self._present), BASE])
             self.found.num_streams += 1
             try:
                 self._answers.append(await self._ask(name, self._random.choice(PROMPTS)))
@@ -134,6 +137,7 @@ class Churner:
         if kind in ("load", "replace"):
             response = await self._load(name, replace=kind == "replace")
         elif kind == "unload":
+            self._present.discard(name)
             response = await self._http.delete(place, params={"timeout": 0})
         elif kind == "routable":
             response = await self._http.patch(place, json={"routable": self._random.random() < 0.5})
@@ -151,6 +155,7 @@ class Churner:
         if response.status_code == httpx.codes.CREATED:
             loaded = response.json()
             self._content[loaded["generation"]] = folder
+            self._present.add(name)
             self.found.milliseconds.append(loaded["milliseconds"])
         return response
 

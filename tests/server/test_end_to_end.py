@@ -31,8 +31,11 @@ PROMPTS = {
 
 
 @pytest.fixture(scope="module")
-def client(polymath_home: Path, base_folder: Path, encoder_folder: Path) -> Iterator[openai.OpenAI]:
-    lifecycle = Lifecycle(Settings(home=polymath_home), load_services)
+def client(
+    polymath_home: Path, base_folder: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[openai.OpenAI]:
+    settings = Settings(home=polymath_home, state_folder=tmp_path_factory.mktemp("state"))
+    lifecycle = Lifecycle(settings, load_services)
     with (
         running(lifecycle) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0, timeout=120) as client,
