@@ -41,7 +41,7 @@ class TrainConfig:
     batch_size: int = 32
     max_tokens: int = 128
     # The upper four of six layers: a third cheaper to train, for lack of a backward pass below them.
-    targets: str = r"layer\.[2-5]\.(attention\.self\.(query|value)|intermediate\.dense|output\.dense)$"
+    targets: str = r"layer\.[0-5]\.(attention\.self\.(query|value)|intermediate\.dense|output\.dense)$"
     rank: int = 16
     alpha: float = 32.0
     lora_rate: float = 1e-3
