@@ -75,6 +75,11 @@ class Delegator:
         return self._intents.names
 
     @property
+    def known(self) -> IntentSet:
+        """The intents at this moment, as an immutable set."""
+        return self._intents
+
+    @property
     def threshold(self) -> float:
         """The threshold of intents that have none of their own."""
         return self.policy.threshold

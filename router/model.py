@@ -89,14 +89,3 @@ def collate(
         segments[row, :length] = torch.tensor(encoded.segments)
         mask[row, :length] = 1
     return ids, segments, None if bool(mask.all()) else mask
-
-
-@torch.inference_mode()
-def predict_logits(model: IntentModel, encoded: Sequence[Encoded], batch_size: int = 32) -> torch.Tensor:
-    """Logits of many prompts in fp32, [prompts, num_intents], in their order; batched by length."""
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-    logits = torch.zeros(len(encoded), model.head.out_features)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        logits[rows] = model(*collate([encoded[i] for i in rows]))
-    return logits

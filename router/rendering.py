@@ -62,9 +62,9 @@ def _with_filler(text: str, rng: random.Random) -> str:
     return f"{sentences}{between}{text}" if rng.random() < 0.6 else f"{text}{between}{sentences}"
 
 
-def follow_up(intent: str, rng: random.Random) -> str:
-    """A second turn of an intent that says nothing without the first."""
-    by_intent: dict[str, list[str]] = _forms()["follow_ups"]
+def follow_up(intent: str, rng: random.Random, is_seen: bool = True) -> str:
+    """A second turn of an intent that says nothing without the first; if not `is_seen`, one that is never trained on."""
+    by_intent: dict[str, list[str]] = _forms()["follow_ups" if is_seen else "unseen_follow_ups"]
     # In Spanish a follow-up is Spanish too: an English one would be a change of language.
     shared = [] if intent == "spanish" else by_intent["any"]
     return rng.choice([*by_intent.get(intent, []), *shared])

@@ -1,8 +1,8 @@
 """Trains the delegator: LoRA deltas on the encoder and a linear head, then temperature and threshold.
 
-    python -m router.train --data ../shared/data --encoder <folder> --out router/weights
+    POLYMATH_DATA=../shared/data polymath train router --out router/weights
 
-Nothing of a held-out source is trained on; temperature and threshold are fitted there.
+Nothing of a held-out source is trained on; what is fitted there is said in finishing.py.
 """
 
 import json
@@ -13,21 +13,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from router import lora, weights_file
-from router.calibration import Floats, fit_temperature, fit_threshold, softmax
-from router.dataset import Corpus, DatasetConfig, held_out_prompts, load_corpus, training_prompts
-from router.intents import GENERAL, INTENTS
-from router.item import Prompt, Role, Source
-from router.metrics import measure
-from router.model import IntentModel, collate, load_encoder, predict_logits
+from router.dataset import Corpus, DatasetConfig, load_corpus, training_prompts
+from router.finishing import FinishConfig, finish_router
+from router.intents import INTENTS
+from router.item import Prompt, Source
+from router.model import IntentModel, collate, load_encoder
+from router.quantized import RANGE_PREFIX
 from router.sources import ALL_SOURCES
 from router.tokenizing import Encoded, PromptTokenizer
 
+_REPORT = "report.json"
 Progress = Callable[[int, int, float], None]  # step, steps, loss of the step
 
 
@@ -39,7 +39,6 @@ class TrainConfig:
     seed: int = 20
     epochs: int = 1
     batch_size: int = 32
-    max_tokens: int = 128
     # The upper four of six layers: a third cheaper to train, for lack of a backward pass below them.
     targets: str = r"layer\.[0-5]\.(attention\.self\.(query|value)|intermediate\.dense|output\.dense)$"
     rank: int = 16
@@ -50,10 +49,8 @@ class TrainConfig:
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
     head_scale: float = 16.0  # embeddings are unit vectors; the head starts from logits of this size
-    # The threshold is the lowest above which this share of the decisions for a specialist is right on held-out
-    # sources. Decisions for `general` do not count: a rejected one goes to the same place.
-    precision: float = 0.95
     bfloat16: bool = True
+    finish: FinishConfig = field(default_factory=FinishConfig)
 
 
 def train_router(
@@ -71,14 +68,31 @@ def train_router(
     config = config or TrainConfig()
     started = time.monotonic()
     corpus = load_corpus(data, sources)
-    tokenizer = PromptTokenizer.from_folder(encoder, config.max_tokens)
+    tokenizer = PromptTokenizer.from_folder(encoder, config.finish.max_tokens)
     model = _fit(corpus, tokenizer, encoder, config, progress or (lambda step, steps, loss: None))
     tensors = lora.deltas(model.encoder)
     tensors["head.weight"] = (model.head.weight.detach() * config.head_scale).contiguous()
     tensors["head.bias"] = model.head.bias.detach().clone()
-    report = _calibrate_and_save(corpus, tokenizer, encoder, out, config, tensors)
+    report = finish_router(corpus, encoder, out, config.finish, config.dataset, tensors)
+    report = {"config": asdict(config), **report}
     report["minutes"] = round((time.monotonic() - started) / 60, 1)
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (out / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def refinish_router(
+    data: Path, encoder: Path, out: Path, config: TrainConfig, sources: Sequence[Source] = ALL_SOURCES
+) -> dict[str, Any]:
+    """Fits anew all but deltas and head of the trained part in `out`: ranges, temperature, thresholds, bank.
+
+    Raises DelegatorError when there is none.
+    """
+    _, tensors = weights_file.load(out, encoder)
+    trained = {name: tensor for name, tensor in tensors.items() if not name.startswith(RANGE_PREFIX)}
+    corpus = load_corpus(data, sources)
+    old = json.loads((out / _REPORT).read_text(encoding="utf-8")) if (out / _REPORT).is_file() else {}
+    report = {**old, **finish_router(corpus, encoder, out, config.finish, config.dataset, trained)}
+    (out / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
@@ -146,119 +160,3 @@ def _batches(
             batches.append(([encoded for encoded, _ in batch], [label for _, label in batch]))
     rng.shuffle(batches)
     return batches
-
-
-def _calibrate_and_save(
-    corpus: Corpus,
-    tokenizer: PromptTokenizer,
-    encoder: Path,
-    out: Path,
-    config: TrainConfig,
-    tensors: dict[str, torch.Tensor],
-) -> dict[str, Any]:
-    # Calibrated on the weights as they will be served: rounded to what is saved, and merged.
-    model = IntentModel(load_encoder(encoder), len(INTENTS))
-    lora.merge(model.encoder, tensors)
-    model.head.load_state_dict({"weight": tensors["head.weight"], "bias": tensors["head.bias"]})
-    model.eval()
-    logits, labels, sources = _predict(
-        model, tokenizer, held_out_prompts(corpus, config.dataset, Role.HELD_OUT)
-    )
-    weights = _source_weights(sources)
-    temperature = fit_temperature(logits, labels, weights)
-    probabilities = softmax(logits, temperature)
-    predicted = probabilities.argmax(axis=1)
-    to_specialist = predicted != INTENTS.index(GENERAL)
-    threshold = fit_threshold(
-        probabilities.max(axis=1)[to_specialist], (predicted == labels)[to_specialist], config.precision
-    )
-    report = {
-        "config": asdict(config),
-        "temperature": temperature,
-        "threshold": threshold,
-        "dropped_from_training": dict(corpus.dropped),
-        "sources": {
-            s.name: {
-                "public_name": s.public_name,
-                "intent": s.intent,
-                "role": s.role,
-                "items": len(corpus.items[s.name]),
-            }
-            for s in corpus.sources.values()
-        },
-        "held_out": measure(probabilities, labels.tolist(), sources, INTENTS, threshold),
-    }
-    held_out = report["held_out"]
-    assert isinstance(held_out, dict)
-    weights_file.save(
-        out,
-        weights_file.RouterMetadata(
-            intents=INTENTS,
-            temperature=temperature,
-            threshold=threshold,
-            max_tokens=config.max_tokens,
-            seed=config.seed,
-            encoder_sha256=weights_file.sha256_of(encoder / "model.safetensors"),
-            measured={
-                key: held_out[key]
-                for key in ("prompts", "accuracy", "source_accuracy_mean", "macro_f1", "ece")
-            },
-        ),
-        tensors,
-    )
-    return report
-
-
-def _predict(
-    model: IntentModel, tokenizer: PromptTokenizer, prompts: Sequence[Prompt]
-) -> tuple[Floats, np.ndarray[Any, np.dtype[np.int64]], list[str]]:
-    logits = predict_logits(model, [tokenizer.encode(p.text, p.history) for p in prompts])
-    labels = np.array([INTENTS.index(p.intent) for p in prompts], dtype=np.int64)
-    return logits.double().numpy(), labels, [p.source for p in prompts]
-
-
-def _source_weights(sources: Sequence[str]) -> Floats:
-    counts = {name: sources.count(name) for name in set(sources)}
-    return np.array([1 / counts[name] for name in sources])
-
-
-def main() -> None:
-    """The command line."""
-    import argparse
-
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    parser = argparse.ArgumentParser(prog="python -m router.train", description="Train the delegator.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
-    parser.add_argument("--encoder", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("weights"))
-    parser.add_argument("--epochs", type=int, default=TrainConfig().epochs)
-    parser.add_argument("--per-intent", type=int, default=DatasetConfig().per_intent)
-    parser.add_argument("--seed", type=int, default=TrainConfig().seed)
-    args = parser.parse_args()
-    config = TrainConfig(
-        epochs=args.epochs,
-        seed=args.seed,
-        dataset=DatasetConfig(seed=args.seed, per_intent=args.per_intent),
-    )
-    columns = (
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns) as bar:
-        task = bar.add_task("training", total=None, loss=0.0)
-        report = train_router(
-            args.data,
-            args.encoder,
-            args.out,
-            config,
-            lambda step, steps, loss: bar.update(task, completed=step, total=steps, loss=loss),
-        )
-        bar.console.print_json(data=report["held_out"])
-
-
-if __name__ == "__main__":
-    main()

@@ -28,6 +28,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+train_app = typer.Typer(help="Train the parts.", no_args_is_help=True, rich_markup_mode="rich")
+evaluate_app = typer.Typer(help="Measure the parts.", no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")
 ]
@@ -130,23 +135,75 @@ def pull(
     epilog=_examples(
         'polymath route "Tom has 3 boxes of 12 pencils and gives away 9 pencils. How many are left?"',
         'polymath route "Write a sort in Python" --json | jq .intent',
+        "polymath route --file prompts.jsonl > decisions.jsonl",
     )
 )
 def route(
-    text: Annotated[str, typer.Argument(help="The prompt to route.")],
+    text: Annotated[str | None, typer.Argument(help="The prompt to route.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines, each a string or an object with text or messages; prints JSON lines."),
+    ] = None,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what POST /v1/route would answer.")] = False,
 ) -> None:
     """Say which specialist would answer a prompt, and how sure the delegator is. Loads no base model."""
     with _errors_in_a_sentence():
+        if (text is None) == (file is None):
+            raise typer.BadParameter("give either a prompt or --file")
         settings = _settings(config)
-        from server.route import print_route, route_text
+        from server.route import print_route, route_file, route_text
 
+        if text is None:
+            assert file is not None
+            for line in route_file(settings, file):
+                typer.echo(json.dumps(line, ensure_ascii=False))
+            return
         decided = route_text(settings, text)
         if as_json:
             typer.echo(json.dumps(decided, indent=2, ensure_ascii=False))
         else:
             print_route(decided)
+
+
+@train_app.command(
+    "router", epilog=_examples("POLYMATH_DATA=../shared/data polymath train router --out my-router")
+)
+def train_router(
+    out: Annotated[Path, typer.Option(help="Folder for the trained part and its report.")],
+    seed: Annotated[int | None, typer.Option(help="Seed of data and training.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over freshly laid out prompts.")] = None,
+    per_intent: Annotated[int | None, typer.Option(min=1, help="Prompts of each intent in a pass.")] = None,
+    finish_only: Annotated[
+        bool, typer.Option("--finish-only", help="Keep the weights in --out; fit the rest again.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Train the delegator on the public data sets, and fit its temperature and thresholds on held-out sources."""
+    with _errors_in_a_sentence():
+        settings = _settings(config)
+        from server.router_commands import train_router_command
+
+        train_router_command(
+            settings, out, seed=seed, epochs=epochs, per_intent=per_intent, finish_only=finish_only
+        )
+
+
+@evaluate_app.command("router", epilog=_examples("POLYMATH_DATA=../shared/data polymath evaluate router"))
+def evaluate_router(
+    weights: Annotated[Path | None, typer.Option(help="Folder of the trained part.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where to write: this name with .json, .md and .png.")
+    ] = Path("docs/router"),
+    baselines: Annotated[bool, typer.Option(help="Measure the baselines too; takes longer.")] = True,
+    config: ConfigOption = None,
+) -> None:
+    """Measure the delegator on sources it never saw, out of scope, under small changes, in conversations."""
+    with _errors_in_a_sentence():
+        settings = _settings(config)
+        from server.router_commands import evaluate_router_command
+
+        evaluate_router_command(settings, weights, out, baselines=baselines)
 
 
 def _settings(config: Path | None, flags: Mapping[str, Any] | None = None) -> "Settings":
