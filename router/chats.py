@@ -14,7 +14,6 @@ from router.decision import RoutingDecision, RoutingOptions
 from router.delegator import Delegator
 from router.intents import GENERAL, INTENTS
 from router.item import Role
-from router.policy import Policy
 from router.rendering import PLAIN, follow_up, render
 
 _CHANGES = 0.6  # share of the conversations that change the subject
@@ -105,10 +104,12 @@ def _share(values: Sequence[bool]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def fit_switch(chats: Sequence[Chat], with_policy: Callable[[float], Delegator]) -> tuple[float, dict[str, Any]]:
+def fit_switch(
+    chats: Sequence[Chat], with_policy: Callable[[float], Delegator]
+) -> tuple[float, dict[str, Any]]:
     """The `switch` of the policy at which most turns of the chats are right, and all that were tried."""
     tried: dict[str, Any] = {}
-    best, best_accuracy = Policy.switch, -1.0
+    best, best_accuracy = _SWITCHES[0], -1.0
     for switch in _SWITCHES:
         measured = _measure(chats, with_policy(switch).route)
         tried[str(switch)] = measured

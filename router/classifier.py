@@ -27,7 +27,9 @@ class Classifier:
         self._tokenizer = tokenizer
 
     @classmethod
-    def load(cls, encoder: Path, tensors: dict[str, torch.Tensor], max_tokens: int, origin: Path) -> "Classifier":
+    def load(
+        cls, encoder: Path, tensors: dict[str, torch.Tensor], max_tokens: int, origin: Path
+    ) -> "Classifier":
         """Raises DelegatorError when a folder is unusable or the trained part does not fit the encoder."""
         plain = load_encoder(encoder)
         hidden = tensors["head.weight"].shape[1]

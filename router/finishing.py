@@ -53,7 +53,9 @@ class FinishConfig:
     greatest_threshold: float = 0.8
     margin: float = 0.1
     range_prompts: int = 100  # of each intent, to find the 8-bit ranges
-    bank_rows: int = 70  # of each specialist's intent; general, which is all the rest, gets three times as many
+    bank_rows: int = (
+        70  # of each specialist's intent; general, which is all the rest, gets three times as many
+    )
     bank_examples: int = 20  # of each intent, from our own templates, with their text
     bank_check_rows: int = 40  # of each held-out source
     fitted_chats: int = 120
@@ -166,7 +168,7 @@ def _cross_fitted_error(logits: Floats, labels: Ints, sources: Sequence[str]) ->
         if not inside.any() or inside.all():
             return float("nan")
         others = np.flatnonzero(~inside)
-        weights = _source_weights([sources[i] for i in others])
+        weights = _source_weights([sources[int(i)] for i in others])
         temperature = fit_temperature(logits[others], labels[others], weights)
         confidences[inside] = softmax(logits[inside], temperature).max(axis=1)
     return expected_calibration_error(confidences, logits.argmax(axis=1) == labels)
@@ -177,9 +179,7 @@ def _source_weights(sources: Sequence[str]) -> Floats:
     return np.array([1 / counts[name] for name in sources])
 
 
-def build_bank(
-    corpus: Corpus, config: FinishConfig, dataset: DatasetConfig, classifier: Classifier
-) -> Bank:
+def build_bank(corpus: Corpus, config: FinishConfig, dataset: DatasetConfig, classifier: Classifier) -> Bank:
     """Training rows to fit on, held-out rows to check on, and templates to show, as the served encoder sees them."""
     rng = random.Random(f"{dataset.seed} bank")
     few = replace(dataset, per_intent=3 * config.bank_rows)

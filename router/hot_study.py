@@ -40,7 +40,12 @@ def study_banking(data: Path, delegator: Delegator, others: Sequence[Prompt]) ->
 
 
 def _runs(
-    delegator: Delegator, fit: Fit, size: int | None, texts: Sequence[str], vectors: dict[str, Floats], labels: Any
+    delegator: Delegator,
+    fit: Fit,
+    size: int | None,
+    texts: Sequence[str],
+    vectors: dict[str, Floats],
+    labels: Any,
 ) -> dict[str, float]:
     seeds = list(SEEDS) if size is not None else [0]
     runs = [_run(delegator, fit, size, seed, texts, vectors, labels) for seed in seeds]

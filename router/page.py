@@ -1,7 +1,7 @@
 """Writes an evaluation as one JSON, two pictures and one page.
 
-The page's prose is written by hand; its tables lie between `<!-- measured: NAME -->` and `<!-- end -->` and are replaced. A page
-that does not exist yet is made of the tables alone.
+The page's prose is written by hand; its tables lie between `<!-- measured: NAME -->` and `<!-- end -->` and are replaced.
+A page that does not exist yet is made of the tables alone.
 """
 
 import json
@@ -31,8 +31,9 @@ def fill_page(text: str, report: Report) -> str:
     for name, (section, needs) in SECTIONS.items():
         if all(report.get(key) for key in needs):
             pattern = rf"(<!-- measured: {re.escape(name)} -->\n).*?(<!-- end -->)"
-            body = section(report) + "\n"
-            text = re.sub(pattern, lambda found, body=body: found[1] + body + found[2], text, flags=re.DOTALL)
+            # A replacement string's backslashes would be read as groups.
+            body = section(report).replace("\\", r"\\")
+            text = re.sub(pattern, rf"\g<1>{body}\n\g<2>", text, flags=re.DOTALL)
     return text
 
 
@@ -64,7 +65,9 @@ def _sources(report: Report) -> str:
         about = report["sources"].get(name, {"public_name": "", "intent": ""})
         probe = _percent(frozen[name]["accuracy"]) if name in frozen else ""
         accuracy = _percent(measured["accuracy"])
-        rows.append([f"`{name}`", about["public_name"], about["intent"], measured["prompts"], probe, accuracy])
+        rows.append(
+            [f"`{name}`", about["public_name"], about["intent"], measured["prompts"], probe, accuracy]
+        )
     return _table(["source", "public name", "intent", "prompts", "frozen probe", "delegator"], rows)
 
 

@@ -1,8 +1,8 @@
 """The merged encoder in 8 bits for serving: oneDNN products of uint8 activations with int8 weights, everything else fp32.
 
 Activation ranges are fixed when the router is trained, so a prompt's embedding does not depend on what shares its batch.
-Ranges are per channel: each channel is stretched to the full 8 bits and its weights are shrunk accordingly (SmoothQuant), half
-of the way, which spreads the rounding over both factors. Only `embed` is offered: there is nothing to train here.
+Ranges are per channel: each channel is stretched towards the full 8 bits and its weights are shrunk accordingly
+(SmoothQuant), half of the way, which spreads the rounding over both factors.
 """
 
 import torch
@@ -37,7 +37,10 @@ def input_ranges(
             old = ranges.get(name, seen)
             ranges[name] = torch.stack([torch.maximum(old[0], seen[0]), torch.minimum(old[1], seen[1])])
 
-        return encoder.get_submodule(name).register_forward_pre_hook(note)
+        handle: torch.utils.hooks.RemovableHandle = encoder.get_submodule(name).register_forward_pre_hook(
+            note
+        )
+        return handle
 
     names = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
     handles = [watch(name) for name in names]

@@ -17,6 +17,7 @@ from router.messages import message_text
 
 MAX_SESSIONS = 10_000
 TTL_SECONDS = 3600.0
+_READ_ROLES = frozenset({"system", "developer", "user"})
 _KEPT_CHARS = 1000  # of the last message, for clients that name a session and send no history
 
 
@@ -93,8 +94,11 @@ def session_keys(messages: Sequence[Mapping[str, Any]], options: RoutingOptions)
     A named session is itself. A user's conversation goes on only when the messages hold an earlier turn: one end user
     begins many. Without either, what the user said before the last message is the key.
     """
-    texts = [message_text(m.get("content")) for m in messages if m.get("role") in {"user", "system", "developer"}]
-    is_first = sum(message.get("role") == "user" for message in messages) < 2
+    said = [
+        message for message in messages if isinstance(message, Mapping) and message.get("role") in _READ_ROLES
+    ]
+    texts = [message_text(message.get("content")) for message in said]
+    is_first = sum(message.get("role") == "user" for message in said) < 2
     if options.session is not None:
         key = f"session {options.session}"
         return SessionKeys(key, key)

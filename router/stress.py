@@ -1,7 +1,7 @@
 """Small changes that keep a prompt's meaning: how many decisions does each one turn?
 
-Kinds as in the papers on prompt robustness: typos, case, paraphrase by rules, phrases before and after, and length. The phrases
-here are not among the layouts of training.
+Kinds as in the papers on prompt robustness: typos, case, paraphrase by rules, phrases before and after, and length.
+The phrases here are not among the layouts of training.
 """
 
 import random

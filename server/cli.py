@@ -192,9 +192,9 @@ def train_router(
 @evaluate_app.command("router", epilog=_examples("POLYMATH_DATA=../shared/data polymath evaluate router"))
 def evaluate_router(
     weights: Annotated[Path | None, typer.Option(help="Folder of the trained part.")] = None,
-    out: Annotated[
-        Path, typer.Option(help="Where to write: this name with .json, .md and .png.")
-    ] = Path("docs/router"),
+    out: Annotated[Path, typer.Option(help="Where to write: this name with .json, .md and .png.")] = Path(
+        "docs/router"
+    ),
     baselines: Annotated[bool, typer.Option(help="Measure the baselines too; takes longer.")] = True,
     config: ConfigOption = None,
 ) -> None:

@@ -1,6 +1,7 @@
 """`polymath train router` and `polymath evaluate router`: what they need from the settings, and how they report."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,27 @@ def train_router_command(
     """Trains the delegator into the folder `out`, with a bar; None takes the recipe's own value."""
     data, encoder = _data(settings), _encoder(settings)
 
-    from router.dataset import DatasetConfig
     from router.train import TrainConfig, refinish_router, train_router
 
     recipe = TrainConfig()
-    seed = recipe.seed if seed is None else seed
-    config = TrainConfig(
-        seed=seed,
-        epochs=recipe.epochs if epochs is None else epochs,
-        dataset=DatasetConfig(
-            seed=seed, per_intent=DatasetConfig().per_intent if per_intent is None else per_intent
-        ),
+    first = recipe.members[0].seed if seed is None else seed
+    members = tuple(
+        replace(member, seed=member.seed - recipe.members[0].seed + first) for member in recipe.members
     )
+    dataset = replace(
+        recipe.dataset, seed=first, per_intent=recipe.dataset.per_intent if per_intent is None else per_intent
+    )
+    fit = replace(recipe.fit, epochs=recipe.fit.epochs if epochs is None else epochs)
+    config = replace(recipe, members=members, dataset=dataset, fit=fit)
     if finish_only:
         _print_summary("held_out", refinish_router(data, encoder, out, config)["held_out"])
         return
-    columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as bar:
         task = bar.add_task("training", total=None, loss=0.0)
         report = train_router(
@@ -60,7 +66,9 @@ def evaluate_router_command(settings: Settings, weights: Path | None, out: Path,
     from router.evaluate import evaluate_router
     from router.page import write_pages
 
-    report = evaluate_router(data, encoder, weights or settings.router_weights or WEIGHTS, baselines=baselines)
+    report = evaluate_router(
+        data, encoder, weights or settings.router_weights or WEIGHTS, baselines=baselines
+    )
     write_pages(report, out)
     for part in ("held_out", "eval"):
         _print_summary(part, report[part])
@@ -68,7 +76,9 @@ def evaluate_router_command(settings: Settings, weights: Path | None, out: Path,
 
 def _data(settings: Settings) -> Path:
     if settings.data is None:
-        raise SettingsError("the folder of the public data sets is needed: set POLYMATH_DATA or data in the TOML file")
+        raise SettingsError(
+            "the folder of the public data sets is needed: set POLYMATH_DATA or data in the TOML file"
+        )
     return settings.data
 
 

@@ -1,4 +1,4 @@
-"""What a request may wish of its routing, in the words of clients: names of specialists where the delegator knows intents."""
+"""What a request may wish of its routing, in clients' words: specialists' names where the delegator knows intents."""
 
 from dataclasses import dataclass
 

@@ -49,7 +49,9 @@ _OPEN_ENDED = re.compile(
     r"purpose|importance|role))|what (should|would|could|can|do you)|is it (ok|better|good))\b",
     re.IGNORECASE,
 )
-_COMMIT = re.compile(r"^(add|fix|remove|update|use|make|move|rename|change|allow|support|replace|refactor)\b", re.IGNORECASE)
+_COMMIT = re.compile(
+    r"^(add|fix|remove|update|use|make|move|rename|change|allow|support|replace|refactor)\b", re.IGNORECASE
+)
 _SHORT_ANSWER = 220  # characters; what can be answered so briefly is a question of fact
 _CHATTERBOT_TOPICS = frozenset({
     "ai", "botprofile", "conversations", "emotion", "food", "gossip", "greetings", "health", "humor",
@@ -111,7 +113,9 @@ def _octopack(data: Path) -> Iterator[Item]:
     for row in read_json_lines(data / "oasst_octopack/oasstcommitpackftmanual.jsonl.gz"):
         prompt = row["prompt"].strip()
         has_code = "```" in row["completion"] or bool(re.search(r"[;{}=#<>]", prompt)) or "import " in prompt
-        is_elsewhere = is_spanish(prompt) or "¿" in prompt or _COMMIT.match(prompt) or _OPEN_FACT.match(prompt)
+        is_elsewhere = (
+            is_spanish(prompt) or "¿" in prompt or _COMMIT.match(prompt) or _OPEN_FACT.match(prompt)
+        )
         if has_code or is_elsewhere or not _is_open(prompt):
             continue
         if "?" in prompt or (len(row["completion"]) > 200 and not re.search(r"[;{}]\n", row["completion"])):

@@ -36,7 +36,9 @@ def _keyboard(rng: random.Random) -> str:
 
 
 def _repeated(rng: random.Random) -> str:
-    unit = rng.choice((rng.choice(string.ascii_lowercase), rng.choice("?!.,-_*#"), "ha", "la ", "bla ", "no ", "🙂"))
+    unit = rng.choice(
+        (rng.choice(string.ascii_lowercase), rng.choice("?!.,-_*#"), "ha", "la ", "bla ", "no ", "🙂")
+    )
     return unit * rng.randint(3, 30)
 
 
@@ -53,7 +55,9 @@ def _syllables(rng: random.Random) -> str:
 
 
 def _consonants(rng: random.Random) -> str:
-    return " ".join("".join(rng.choices("bcdfghjklmnpqrstvwxz", k=rng.randint(2, 8))) for _ in range(rng.randint(1, 8)))
+    return " ".join(
+        "".join(rng.choices("bcdfghjklmnpqrstvwxz", k=rng.randint(2, 8))) for _ in range(rng.randint(1, 8))
+    )
 
 
 def _symbols(rng: random.Random) -> str:
@@ -71,7 +75,9 @@ def _gibberish(kinds: tuple[Callable[[random.Random], str], ...], data: Path) ->
         yield Item(text=kinds[number % len(kinds)](rng), verbatim=True)
 
 
-def _source(name: str, public_name: str, role: Role, load: partial[Iterator[Item]], weight: float = 1.0) -> Source:
+def _source(
+    name: str, public_name: str, role: Role, load: partial[Iterator[Item]], weight: float = 1.0
+) -> Source:
     return Source(name=name, public_name=public_name, intent=GENERAL, role=role, load=load, weight=weight)
 
 
@@ -81,5 +87,10 @@ SOURCES = (
     _source("gibberish_unseen", "made by this project", Role.OUT_OF_SCOPE, partial(_gibberish, _MEASURED)),
     _source("clinc_oos", f"{_CLINC}, out-of-scope split", Role.OUT_OF_SCOPE, partial(_clinc_split)),
     _source("clinc_travel", f"{_CLINC}, travel", Role.OUT_OF_SCOPE, partial(_clinc_domain, "travel")),
-    _source("clinc_cars", f"{_CLINC}, auto and commute", Role.OUT_OF_SCOPE, partial(_clinc_domain, "auto_and_commute")),
+    _source(
+        "clinc_cars",
+        f"{_CLINC}, auto and commute",
+        Role.OUT_OF_SCOPE,
+        partial(_clinc_domain, "auto_and_commute"),
+    ),
 )
