@@ -1,8 +1,9 @@
 """What the delegator has to beat.
 
-Always the same intent, a list of keywords, and a probe on the frozen encoder.
+A random intent, always the same intent, a list of keywords, and a probe on the frozen encoder.
 """
 
+import random
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -40,6 +41,12 @@ _KEYWORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("commonsense", re.compile(r"\([A-E]\)|^[A-E][).:]|\boption|\bmost likely\b|_", re.I | re.M)),
     ("knowledge", re.compile(r"^\W*(who|when|where|which|what (year|is the|was the))\b", re.I)),
 )
+
+
+def random_guess(prompts: Sequence[Prompt]) -> Floats:
+    """One intent drawn for each prompt, all alike; the same draws in every run. [prompts, intents]."""
+    rng = random.Random("random guess")
+    return _one_hot([rng.choice(INTENTS) for _ in prompts])
 
 
 def majority(training: Sequence[Prompt], prompts: Sequence[Prompt]) -> Floats:

@@ -58,6 +58,21 @@ def expected_calibration_error(confidences: Floats, correct: NDArray[np.bool_], 
     return float(error)
 
 
+def reliability(probabilities: Floats, labels: Ints, bins: int = 15) -> list[dict[str, float]]:
+    """Mean confidence, accuracy and number of prompts of each equal-width bin that has any, from the lowest up."""
+    confidences, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    index = np.minimum((confidences * bins).astype(np.int64), bins - 1)
+    return [
+        {
+            "confidence": float(confidences[index == number].mean()),
+            "accuracy": float(correct[index == number].mean()),
+            "prompts": int((index == number).sum()),
+        }
+        for number in range(bins)
+        if (index == number).any()
+    ]
+
+
 def fit_threshold(confidences: Floats, correct: NDArray[np.bool_], precision: float) -> float:
     """The lowest threshold in [0, 0.95] above which at least `precision` of the decisions are right.
 

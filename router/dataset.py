@@ -23,10 +23,10 @@ class DatasetConfig:
     """How many prompts, and how rough they are. Probabilities in [0, 1]."""
 
     seed: int = 20
-    per_intent: int = 2000  # training prompts of each intent in an epoch
+    per_intent: int = 5000  # training prompts of each intent in an epoch
     per_source: int = 200  # at most, of each held-out or evaluation source
-    noise: float = 0.18
-    second_turn: float = 0.08
+    noise: float = 0.4
+    second_turn: float = 0.1
     layout: Layout = field(default_factory=Layout)
 
 
@@ -56,7 +56,7 @@ def load_corpus(data: Path, sources: Sequence[Source] = ALL_SOURCES) -> Corpus:
     items: dict[str, tuple[Item, ...]] = {}
     for source in sources:
         if source.role is not Role.TRAIN:
-            items[source.name] = tuple(loaded[source.name])
+            items[source.name] = _once(loaded[source.name])
             continue
         items[source.name] = tuple(_clean(loaded[source.name], index, seen, dropped))
     return Corpus(items=items, sources={s.name: s for s in sources}, dropped=dict(dropped))
@@ -69,6 +69,15 @@ def _bodies(item: Item) -> Iterator[str]:
         yield item.context
 
 
+def _once(items: Iterable[Item]) -> tuple[Item, ...]:
+    """Each question once: a phrase that a source repeats must not count for many."""
+    return tuple({_key(item): item for item in items}.values())
+
+
+def _key(item: Item) -> bytes:
+    return fingerprint(f"{item.text} {item.context} {' '.join(item.options)}")
+
+
 def _clean(
     items: Iterable[Item], index: LeakageIndex, seen: dict[bytes, str], dropped: dict[str, int]
 ) -> Iterator[Item]:
@@ -76,7 +85,7 @@ def _clean(
         if any(index.leaks(body) for body in _bodies(item)):
             dropped["leak"] += 1
             continue
-        key = fingerprint(f"{item.text} {item.context} {' '.join(item.options)}")
+        key = _key(item)
         if key in seen:
             dropped["duplicate"] += 1
             continue

@@ -36,6 +36,7 @@ class Role(StrEnum):
 
     TRAIN = "train"
     HELD_OUT = "held_out"  # never trained on; temperature and threshold are fitted here
+    OUT_OF_SCOPE = "out_of_scope"  # never trained on; no specialist should take them
     EVAL = "eval"  # rows the data's README marks eval: reported only, neither trained nor tuned on
 
 

@@ -28,7 +28,8 @@ def normalize(text: str) -> str:
 
 def fingerprint(text: str) -> bytes:
     """Eight bytes that equal texts (after `normalize`) share."""
-    return hashlib.blake2b(normalize(text).encode(), digest_size=8).digest()
+    same = normalize(text) or text  # without letters or digits the signs themselves are the text
+    return hashlib.blake2b(same.encode("utf-8", "replace"), digest_size=8).digest()
 
 
 def _shingles(text: str) -> list[int]:

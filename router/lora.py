@@ -4,6 +4,7 @@ Merged, the encoder costs exactly what the plain one costs. A delta bears the na
 """
 
 import re
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -81,3 +82,36 @@ def merge(encoder: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             )
         with torch.no_grad():
             module.weight += (lora_b.float() @ lora_a).to(module.weight.dtype)
+
+
+def average(
+    members: Sequence[dict[str, torch.Tensor]], weights: Sequence[float], rank: int
+) -> dict[str, torch.Tensor]:
+    """The weighted mean of several trained parts: deltas and head as one that is merged just the same.
+
+    A member without a delta for a module counts as zero there. Each mean delta is cut back to `rank` by its singular
+    values, which loses nothing when one member has all the weight.
+    """
+    shares = [weight / sum(weights) for weight in weights]
+    averaged: dict[str, torch.Tensor] = {}
+    for name in sorted(
+        {key.removesuffix(".lora_a") for part in members for key in part if key.endswith(".lora_a")}
+    ):
+        parts = [
+            (part, share) for part, share in zip(members, shares, strict=True) if f"{name}.lora_a" in part
+        ]
+        low = torch.cat([part[f"{name}.lora_a"].float() for part, _ in parts])  # [ranks, in]
+        high = torch.cat(
+            [part[f"{name}.lora_b"].float() * share for part, share in parts], dim=1
+        )  # [out, ranks]
+        # The singular values of `high @ low` from its thin factors: the product itself is never needed.
+        q_high, r_high = torch.linalg.qr(high)
+        q_low, r_low = torch.linalg.qr(low.T)
+        u, values, v = torch.linalg.svd(r_high @ r_low.T, full_matrices=False)
+        kept = values[:rank].sqrt()
+        averaged[f"{name}.lora_a"] = (kept[:, None] * (v[:rank] @ q_low.T)).to(torch.float16).contiguous()
+        averaged[f"{name}.lora_b"] = (q_high @ u[:, :rank] * kept).to(torch.float16).contiguous()
+    for name in ("head.weight", "head.bias"):
+        heads = [part[name] * share for part, share in zip(members, shares, strict=True)]
+        averaged[name] = torch.stack(heads).sum(dim=0).contiguous()
+    return averaged

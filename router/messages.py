@@ -23,7 +23,7 @@ def last_utterance(messages: Sequence[Mapping[str, Any]]) -> Utterance | None:
     """
     texts: list[str] = []
     for message in reversed(messages):
-        if message.get("role") != "user":
+        if not isinstance(message, Mapping) or message.get("role") != "user":
             continue
         if text := message_text(message.get("content")):
             texts.append(text)

@@ -32,17 +32,22 @@ class IntentModel(nn.Module):
         states = self.encoder(
             input_ids=ids, token_type_ids=segments, attention_mask=mask
         ).last_hidden_state.float()
-        if mask is None:
-            pooled = states.mean(dim=1)
-        else:
-            weights = mask.unsqueeze(-1).to(states.dtype)  # [batch, tokens, 1]
-            pooled = (states * weights).sum(dim=1) / weights.sum(dim=1)
-        return functional.normalize(pooled, dim=-1)
+        return pooled(states, mask)
 
     def forward(self, ids: torch.Tensor, segments: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """-> logits, [batch, num_intents]."""
         logits: torch.Tensor = self.head(self.embed(ids, segments, mask))
         return logits
+
+
+def pooled(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean of the states that are no padding, made a unit vector. [batch, tokens, hidden] -> [batch, hidden]."""
+    if mask is None:
+        mean = states.mean(dim=1)
+    else:
+        weights = mask.unsqueeze(-1).to(states.dtype)  # [batch, tokens, 1]
+        mean = (states * weights).sum(dim=1) / weights.sum(dim=1)
+    return functional.normalize(mean, dim=-1)
 
 
 def load_encoder(folder: Path) -> BertModel:
@@ -84,14 +89,3 @@ def collate(
         segments[row, :length] = torch.tensor(encoded.segments)
         mask[row, :length] = 1
     return ids, segments, None if bool(mask.all()) else mask
-
-
-@torch.inference_mode()
-def predict_logits(model: IntentModel, encoded: Sequence[Encoded], batch_size: int = 32) -> torch.Tensor:
-    """Logits of many prompts in fp32, [prompts, num_intents], in their order; batched by length."""
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-    logits = torch.zeros(len(encoded), model.head.out_features)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        logits[rows] = model(*collate([encoded[i] for i in rows]))
-    return logits

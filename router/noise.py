@@ -48,7 +48,7 @@ def _upper(text: str, rng: random.Random) -> str:
 
 
 def _typos(text: str, rng: random.Random) -> str:
-    return add_typos(text, rng.choice((0.01, 0.03, 0.06)), rng)
+    return add_typos(text, rng.choice((0.01, 0.03, 0.06, 0.1)), rng)
 
 
 def _blank_space(text: str, rng: random.Random) -> str:
@@ -74,7 +74,7 @@ PERTURBATIONS: dict[str, Callable[[str, random.Random], str]] = {
     "one_line": _one_line,
     "unaccented": _unaccented,
 }
-_WEIGHTS = (5, 0.5, 5, 1, 4, 1, 1.5)
+_WEIGHTS = (4, 0.5, 8, 1, 4, 1, 1.5)
 
 
 def perturb(text: str, rng: random.Random) -> str:

@@ -21,13 +21,14 @@ _SEPARATORS = ("\n", "\n", "\n", " ", ", ", "; ", "\n\n")
 class Layout:
     """How often the parts of an item are shown or the message is wrapped; probabilities in [0, 1]."""
 
-    options: float = 0.72
+    options: float = 0.8
     context: float = 0.75
-    wrapping: float = 0.25
+    wrapping: float = 0.28
     option_words: float = 0.4
+    filler: float = 0.08
 
 
-PLAIN = Layout(options=0.7, context=1.0, wrapping=0.0, option_words=0.0)
+PLAIN = Layout(options=0.7, context=1.0, wrapping=0.0, option_words=0.0, filler=0.0)
 
 
 @cache
@@ -49,12 +50,21 @@ def render(item: Item, layout: Layout, rng: random.Random) -> str:
         text = before.replace("{q}", text) + item.context + after.replace("{q}", text)
     if rng.random() < layout.wrapping:
         text = rng.choice(_forms()["wrappings"]).replace("{}", text)
+    if rng.random() < layout.filler:
+        text = _with_filler(text, rng)
     return text
 
 
-def follow_up(intent: str, rng: random.Random) -> str:
-    """A second turn of an intent that says nothing without the first."""
-    by_intent: dict[str, list[str]] = _forms()["follow_ups"]
+def _with_filler(text: str, rng: random.Random) -> str:
+    """Sentences that ask nothing, before or after what is asked."""
+    sentences = " ".join(rng.sample(_forms()["fillers"], rng.randint(1, 3)))
+    between = rng.choice((" ", "\n", "\n\n"))
+    return f"{sentences}{between}{text}" if rng.random() < 0.6 else f"{text}{between}{sentences}"
+
+
+def follow_up(intent: str, rng: random.Random, is_seen: bool = True) -> str:
+    """A second turn of an intent that says nothing without the first; if not `is_seen`, one that is never trained on."""
+    by_intent: dict[str, list[str]] = _forms()["follow_ups" if is_seen else "unseen_follow_ups"]
     # In Spanish a follow-up is Spanish too: an English one would be a change of language.
     shared = [] if intent == "spanish" else by_intent["any"]
     return rng.choice([*by_intent.get(intent, []), *shared])

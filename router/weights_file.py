@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from router.errors import DelegatorError
+from router.policy import Policy
 from router.tokenizing import read_json_object
 
 METADATA = "router.json"
@@ -26,7 +27,7 @@ class RouterMetadata:
 
     intents: tuple[str, ...]
     temperature: float
-    threshold: float
+    policy: Policy
     max_tokens: int
     seed: int
     encoder_sha256: str
@@ -83,7 +84,7 @@ def _metadata(path: Path) -> RouterMetadata:
         metadata = RouterMetadata(
             intents=tuple(_expect(content, "intents", list)),
             temperature=float(_expect(content, "temperature", (int, float))),
-            threshold=float(_expect(content, "threshold", (int, float))),
+            policy=_policy(_expect(content, "policy", dict)),
             max_tokens=_expect(content, "max_tokens", int),
             seed=_expect(content, "seed", int),
             encoder_sha256=_expect(content, "encoder_sha256", str),
@@ -93,9 +94,16 @@ def _metadata(path: Path) -> RouterMetadata:
         raise DelegatorError(f"{path}: {error}") from error
     if not metadata.intents or len(set(metadata.intents)) != len(metadata.intents):
         raise DelegatorError(f"{path}: 'intents' is empty or names one twice")
-    if not metadata.temperature > 0 or not 0 <= metadata.threshold <= 1:
-        raise DelegatorError(f"{path}: 'temperature' must be above 0 and 'threshold' between 0 and 1")
+    if not metadata.temperature > 0:
+        raise DelegatorError(f"{path}: 'temperature' is {metadata.temperature}; it must be above 0")
     return metadata
+
+
+def _policy(content: dict[str, Any]) -> Policy:
+    try:
+        return Policy(**content)
+    except TypeError as error:
+        raise ValueError(f"'policy' is not one: {error}") from error
 
 
 def _expect(content: dict[str, object], key: str, kind: type | tuple[type, ...]) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from server import cli_adapters, evaluate, publish
+from server import cli_adapters, cli_router, evaluate, publish
 from server.command import ConfigOption, errors_in_a_sentence, examples, load_settings
 from server.train import train_app
 
@@ -31,6 +31,7 @@ app.add_typer(cli_adapters.app)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(train_app, name="train")
 app.add_typer(publish.app)
+cli_router.join(train_app, evaluate.app)
 
 
 def main() -> None:
@@ -126,18 +127,30 @@ def pull(
     epilog=examples(
         'polymath route "Tom has 3 boxes of 12 pencils and gives away 9 pencils. How many are left?"',
         'polymath route "Write a sort in Python" --json | jq .intent',
+        "polymath route --file prompts.jsonl > decisions.jsonl",
     )
 )
 def route(
-    text: Annotated[str, typer.Argument(help="The prompt to route.")],
+    text: Annotated[str | None, typer.Argument(help="The prompt to route.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines, each a string or an object with text or messages; prints JSON lines."),
+    ] = None,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what POST /v1/route would answer.")] = False,
 ) -> None:
     """Say which specialist would answer a prompt, and how sure the delegator is. Loads no base model."""
     with errors_in_a_sentence():
+        if (text is None) == (file is None):
+            raise typer.BadParameter("give either a prompt or --file")
         settings = load_settings(config)
-        from server.route import print_route, route_text
+        from server.route import print_route, route_file, route_text
 
+        if text is None:
+            assert file is not None
+            for line in route_file(settings, file):
+                typer.echo(json.dumps(line, ensure_ascii=False))
+            return
         decided = route_text(settings, text)
         if as_json:
             typer.echo(json.dumps(decided, indent=2, ensure_ascii=False))

@@ -13,9 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from router.decision import RoutingDecision, RoutingReason
+from router.decision import RoutingDecision, RoutingOptions, RoutingReason
 from router.intents import GENERAL
-from server.errors import ModelNotFoundError, SpecialistUnavailableError
+from server.errors import InvalidRequestError, ModelNotFoundError, SpecialistUnavailableError
+from server.wishes import NO_WISHES, RoutingWishes
 from specialists.adapters.errors import AdapterError
 from specialists.manifest import SpecialistManifest
 
@@ -61,7 +62,10 @@ class Registry(Protocol[SpecialistT]):
 class Delegator(Protocol):
     """Who reads the messages; `router.delegator.Delegator` is one."""
 
-    def route(self, messages: Messages, /) -> RoutingDecision: ...
+    def route(self, messages: Messages, options: RoutingOptions, /) -> RoutingDecision: ...
+    def route_many(
+        self, conversations: Sequence[Messages], options: RoutingOptions, /
+    ) -> list[RoutingDecision]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,19 +108,36 @@ class Dispatcher(Generic[SpecialistT]):
             int, asyncio.Future[None]
         ] = {}  # by generation; several requests wait for one read
 
-    async def resolve(self, model: str, messages: Messages) -> Route[SpecialistT]:
-        """Say who would answer, without holding it. Raises ModelNotFoundError."""
-        return self._settle(model, await self._decide(model, messages), self._registry.get)
+    async def resolve(
+        self, model: str, messages: Messages, wishes: RoutingWishes = NO_WISHES
+    ) -> Route[SpecialistT]:
+        """Say who would answer, without holding it or noting it in the session.
+
+        Raises ModelNotFoundError, and InvalidRequestError for candidates that cannot be chosen.
+        """
+        decision = await self._decide(model, messages, wishes, remember=False)
+        return self._settle(model, decision, self._registry.get, wishes)
+
+    async def resolve_all(self, conversations: Sequence[Messages]) -> list[Route[SpecialistT]]:
+        """Say who would answer each of many conversations, as `resolve` says it of one."""
+        options = self._options(AUTO, NO_WISHES, remember=False)
+        loop = asyncio.get_running_loop()
+        decisions = await loop.run_in_executor(
+            self._executor, self._delegator.route_many, conversations, options
+        )
+        return [self._settle(AUTO, decision, self._registry.get, NO_WISHES) for decision in decisions]
 
     @asynccontextmanager
-    async def admit(self, model: str, messages: Messages) -> AsyncIterator[Route[SpecialistT]]:
+    async def admit(
+        self, model: str, messages: Messages, wishes: RoutingWishes = NO_WISHES
+    ) -> AsyncIterator[Route[SpecialistT]]:
         """Resolve, and hold the specialist, in memory, until the block is left, however it is left.
 
-        Raises ModelNotFoundError; SpecialistUnavailableError when it cannot be brought back into memory.
+        Raises what `resolve` raises; SpecialistUnavailableError when it cannot be brought back into memory.
         """
-        decision = await self._decide(model, messages)
+        decision = await self._decide(model, messages, wishes, remember=True)
         # No await between taking the adapter and the try, so a cancellation cannot fall in between.
-        route = self._settle(model, decision, self._registry.acquire)
+        route = self._settle(model, decision, self._registry.acquire, wishes)
         try:
             if route.adapter is not None and not route.adapter.is_resident:
                 await self._bring_back(route.adapter)
@@ -147,21 +168,54 @@ class Dispatcher(Generic[SpecialistT]):
         if not done.cancelled() and (error := done.exception()) is not None:
             logger.error("a specialist could not be brought back: %s", error)
 
-    async def _decide(self, model: str, messages: Messages) -> RoutingDecision | None:
+    async def _decide(
+        self, model: str, messages: Messages, wishes: RoutingWishes, *, remember: bool
+    ) -> RoutingDecision | None:
         """Ask the delegator, off the event loop; None when the client named the model."""
+        options = self._options(model, wishes, remember=remember)
         if model != AUTO:
             return None
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._delegator.route, messages)
+        return await loop.run_in_executor(self._executor, self._delegator.route, messages, options)
+
+    def _options(self, model: str, wishes: RoutingWishes, *, remember: bool) -> RoutingOptions:
+        """The wishes in the delegator's words. Raises InvalidRequestError for candidates that cannot be chosen."""
+        candidates = None
+        if wishes.candidates is not None:
+            if model != AUTO:
+                raise _bad_candidates(f"may only be given with model {AUTO!r}, not with {model!r}")
+            candidates = frozenset(self._intent_of(name) for name in wishes.candidates)
+        return RoutingOptions(
+            candidates=candidates,
+            session=wishes.session,
+            user=wishes.user,
+            explain=wishes.explain,
+            remember=remember,
+        )
+
+    def _intent_of(self, name: str) -> str:
+        if name in self._base_names:
+            return GENERAL
+        try:
+            intent = self._registry.get(name).manifest.intent
+        except KeyError:
+            raise _bad_candidates(f"{name!r} is not loaded") from None
+        if intent is None:
+            raise _bad_candidates(f"{name!r} has no intent, so nothing is routed to it")
+        return intent
 
     def _settle(
-        self, model: str, decision: RoutingDecision | None, take: Callable[[str], SpecialistT]
+        self,
+        model: str,
+        decision: RoutingDecision | None,
+        take: Callable[[str], SpecialistT],
+        wishes: RoutingWishes,
     ) -> Route[SpecialistT]:
         if decision is None:
             return self._settle_requested(model, take)
         if not decision.accepted or decision.intent == GENERAL:
             return Route(adapter=None, decision=decision)
-        name = self.serving(decision.intent)
+        name = self.serving(decision.intent, wishes.candidates)
         try:
             adapter = None if name is None else take(name)
         except KeyError:
@@ -179,9 +233,11 @@ class Dispatcher(Generic[SpecialistT]):
             raise ModelNotFoundError(model) from None
         return Route(adapter=adapter, decision=_requested(adapter.manifest.intent or NO_INTENT))
 
-    def serving(self, intent: str) -> str | None:
+    def serving(self, intent: str, candidates: Collection[str] | None = None) -> str | None:
         """The routable specialist of an intent; of several, the first by name, so that the choice is stable."""
         for name in sorted(self._registry.routable_names()):
+            if candidates is not None and name not in candidates:
+                continue
             try:
                 manifest = self._registry.get(name).manifest
             except KeyError:
@@ -189,6 +245,10 @@ class Dispatcher(Generic[SpecialistT]):
             if manifest.intent == intent:
                 return name
         return None
+
+
+def _bad_candidates(problem: str) -> InvalidRequestError:
+    return InvalidRequestError(f"polymath.candidates: {problem}", param="polymath.candidates")
 
 
 def _requested(intent: str) -> RoutingDecision:

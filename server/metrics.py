@@ -26,6 +26,7 @@ UNROUTED = "none"  # the specialist label of a request that failed before it had
 _LATENCY = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 _LOADING = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
+_CONFIDENCE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _ROUTING = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024)
 
 
@@ -66,6 +67,18 @@ class Metrics:
         )
         self.routing_seconds = Histogram(
             "polymath_routing_seconds", "Time the delegator took", buckets=_ROUTING, registry=registry
+        )
+        self.routing_confidence = Histogram(
+            "polymath_routing_confidence",
+            "The delegator's confidence in its decisions",
+            buckets=_CONFIDENCE,
+            registry=registry,
+        )
+        self.routing_fallbacks = Counter(
+            "polymath_routing_fallbacks",
+            "Decisions that fell back to the general base; over the decisions, the fallback rate",
+            ("reason",),
+            registry=registry,
         )
         self.running = Gauge(
             "polymath_requests_running", "Completions that have begun to answer", registry=registry
@@ -153,6 +166,9 @@ class RequestObservation:
         self._metrics.routing_decisions.labels(decision.intent, decision.reason.value).inc()
         if decision.reason is not RoutingReason.REQUESTED:
             self._metrics.routing_seconds.observe(decision.route_ms / 1000)
+            self._metrics.routing_confidence.observe(decision.confidence)
+            if route.adapter is None:
+                self._metrics.routing_fallbacks.labels(decision.reason.value).inc()
 
     def first_token(self) -> None:
         self._stage.dec()

@@ -7,6 +7,7 @@ from router.sources import (
     conversation,
     finance,
     mathematics,
+    out_of_scope,
     programming,
     spanish,
     trivia,
@@ -21,4 +22,5 @@ ALL_SOURCES: tuple[Source, ...] = (
     *spanish.SOURCES,
     *conversation.SOURCES,
     *composed.SOURCES,
+    *out_of_scope.SOURCES,
 )

@@ -6,7 +6,8 @@ Decides form only. Streams are framed in `streaming.py`; both name the specialis
 
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -25,15 +26,25 @@ class Envelope:
     created: int
     model: str
     fingerprint: str
+    explanation: Mapping[str, Any] | None = None  # the routing, when it was asked for
 
 
 def new_completion_id() -> str:
     return f"chatcmpl-{uuid.uuid4().hex}"
 
 
-def envelope_of(completion_id: str, route: Route[Any], fingerprint: str) -> Envelope:
+def envelope_of(
+    completion_id: str,
+    route: Route[Any],
+    fingerprint: str,
+    explanation: Mapping[str, Any] | None = None,
+) -> Envelope:
     return Envelope(
-        id=completion_id, created=int(time.time()), model=route.specialist, fingerprint=fingerprint
+        id=completion_id,
+        created=int(time.time()),
+        model=route.specialist,
+        fingerprint=fingerprint,
+        explanation=explanation,
     )
 
 
@@ -60,6 +71,7 @@ def completion_body(
             for index, (text, reason) in enumerate(zip(texts, reasons, strict=True))
         ],
         "usage": usage_body(usage),
+        **({} if envelope.explanation is None else {"polymath": envelope.explanation}),
     }
 
 
@@ -95,5 +107,8 @@ def route_body(route: Route[Any]) -> dict[str, Any]:
         "reason": decision.reason.value,
         "scores": dict(decision.scores),
         "threshold": decision.threshold,
+        "margin": decision.margin,
+        "session": None if decision.session is None else asdict(decision.session),
+        "nearest": [asdict(example) for example in decision.nearest],
         "route_ms": decision.route_ms,
     }

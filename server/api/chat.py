@@ -13,7 +13,14 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from server.api.answers import Envelope, completion_body, envelope_of, new_completion_id, route_headers
+from server.api.answers import (
+    Envelope,
+    completion_body,
+    envelope_of,
+    new_completion_id,
+    route_body,
+    route_headers,
+)
 from server.api.body import json_body
 from server.api.deps import LifecycleDep, services_of
 from server.api.disconnect import abort_on_disconnect
@@ -22,8 +29,10 @@ from server.api.generation import Generation, start_generation
 from server.api.openapi import request_body
 from server.api.schemas import ChatCompletionRequest
 from server.api.streaming import DONE, ChunkWriter, chunks, error_event
+from server.api.wishes import wishes_of
 from server.errors import ClientDisconnectedError
 from server.lifecycle import Lifecycle
+from server.wishes import RoutingWishes
 from specialists.engine.output import FinishReason
 
 router = APIRouter()
@@ -41,16 +50,17 @@ async def create_chat_completion(
     body: Annotated[ChatCompletionRequest, Depends(json_body(ChatCompletionRequest))],
 ) -> Response:
     answer = StreamedAnswer if body.stream else WholeAnswer
-    return answer(lifecycle, body)
+    return answer(lifecycle, body, wishes_of(body, request))
 
 
 class _Answer(Response):
     """A response that generates while it is sent."""
 
-    def __init__(self, lifecycle: Lifecycle, request: ChatCompletionRequest) -> None:
+    def __init__(self, lifecycle: Lifecycle, request: ChatCompletionRequest, wishes: RoutingWishes) -> None:
         super().__init__()
         self._lifecycle = lifecycle
         self._request = request
+        self._wishes = wishes
 
     @asynccontextmanager
     async def _generation(self, receive: Receive) -> AsyncIterator[tuple[Generation, Envelope]]:
@@ -59,9 +69,15 @@ class _Answer(Response):
         with self._lifecycle.metrics.observe_request() as observed, self._lifecycle.request() as services:
             async with (
                 abort_on_disconnect(receive),
-                start_generation(services, self._request, completion_id, observed) as generation,
+                start_generation(
+                    services, self._request, self._wishes, completion_id, observed
+                ) as generation,
             ):
-                yield generation, envelope_of(completion_id, generation.route, services.fingerprint)
+                explanation = route_body(generation.route) if self._wishes.explain else None
+                yield (
+                    generation,
+                    envelope_of(completion_id, generation.route, services.fingerprint, explanation),
+                )
 
 
 class WholeAnswer(_Answer):

@@ -25,6 +25,7 @@ from server.errors import (
 )
 from server.metrics import RequestObservation
 from server.services import Services
+from server.wishes import RoutingWishes
 from specialists.engine.output import FinishReason, RequestOutput
 from specialists.engine.sampling_params import SamplingParams
 
@@ -64,14 +65,18 @@ class Generation:
 
 @asynccontextmanager
 async def start_generation(
-    services: Services, request: ChatCompletionRequest, request_id: str, observed: RequestObservation
+    services: Services,
+    request: ChatCompletionRequest,
+    wishes: RoutingWishes,
+    request_id: str,
+    observed: RequestObservation,
 ) -> AsyncIterator[Generation]:
     """Route, tokenize, submit, and wait for the first output.
 
     Nothing has been answered until then, so whatever can be refused is refused with a status of its own.
     """
     messages = [message.to_prompt() for message in request.messages]
-    async with services.dispatcher.admit(request.model, messages) as route:
+    async with services.dispatcher.admit(request.model, messages, wishes) as route:
         observed.routed(route)
         prompt_ids = await _tokenize(services, messages)
         observed.prompt_tokens = len(prompt_ids)

@@ -158,6 +158,19 @@ class StreamOptions(BaseModel):
         return _check_harmless(name, value, _HARMLESS_IN_STREAM_OPTIONS[name])
 
 
+SessionName: TypeAlias = Annotated[Text, Field(min_length=1, max_length=256)]
+
+
+class PolymathOptions(BaseModel):
+    """This server's own field: the specialists to choose from, the conversation's name, and whether to explain."""
+
+    model_config = _STRICT
+
+    candidates: Annotated[list[Text], Field(min_length=1, max_length=256)] | None = None
+    session: SessionName | None = None
+    explain: bool = False
+
+
 class RouteRequest(BaseModel):
     """Messages whose specialist is asked for, and nothing generated."""
 
@@ -165,10 +178,12 @@ class RouteRequest(BaseModel):
 
     messages: Messages
     model: Text = AUTO
+    user: str | None = None
+    polymath: PolymathOptions | None = None
 
 
 class ChatCompletionRequest(BaseModel):
-    """OpenAI's chat completion request, with the extensions `top_k` and `ignore_eos`."""
+    """OpenAI's chat completion request, with the extensions `top_k`, `ignore_eos` and `polymath`."""
 
     model_config = _STRICT
 
@@ -185,8 +200,9 @@ class ChatCompletionRequest(BaseModel):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Stop | None = None
     ignore_eos: bool | None = None
+    polymath: PolymathOptions | None = None
+    user: str | None = None  # carries a conversation's specialist on, see docs/router.md
     # For the operator's own bookkeeping; no part of the answer depends on them.
-    user: str | None = None
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None

@@ -29,10 +29,15 @@ class ChunkWriter:
         }
         self._head = _encode(common).removesuffix("}")
         # OpenAI's rule: with a usage chunk at the end, the chunks before it say that theirs is null.
+        self._explanation = (
+            "" if envelope.explanation is None else f',"polymath":{_encode(envelope.explanation)}'
+        )
         self._tail = ',"usage":null}' if include_usage else "}"
 
     def role(self, index: int) -> bytes:
-        return self._chunk(index, '{"role":"assistant","content":""}', "null")
+        """The first chunk of a choice; the very first carries the explanation, if one was asked for."""
+        explanation = self._explanation if index == 0 else ""
+        return self._chunk(index, '{"role":"assistant","content":""}', "null", explanation)
 
     def content(self, index: int, text: str) -> bytes:
         return self._chunk(index, f'{{"content":{_encode(text)}}}', "null")
@@ -43,9 +48,9 @@ class ChunkWriter:
     def usage(self, usage: Usage) -> bytes:
         return f'data: {self._head},"choices":[],"usage":{_encode(usage_body(usage))}}}\n\n'.encode()
 
-    def _chunk(self, index: int, delta: str, reason: str) -> bytes:
+    def _chunk(self, index: int, delta: str, reason: str, extra: str = "") -> bytes:
         choice = f'{{"index":{index},"delta":{delta},"logprobs":null,"finish_reason":{reason}}}'
-        return f'data: {self._head},"choices":[{choice}]{self._tail}\n\n'.encode()
+        return f'data: {self._head},"choices":[{choice}]{extra}{self._tail}\n\n'.encode()
 
 
 def error_event(body: Mapping[str, Any]) -> bytes:

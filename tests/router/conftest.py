@@ -3,6 +3,7 @@
 import string
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -12,9 +13,11 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BertConfig, BertModel
 
 from router import lora, weights_file
+from router.bank import Bank, normalized, save_bank
 from router.delegator import Delegator
 from router.intents import INTENTS
 from router.model import load_encoder
+from router.policy import Policy
 
 HIDDEN = 16
 
@@ -78,13 +81,22 @@ def make_weights(folder: Path, encoder: Path, max_tokens: int = 32) -> Path:
     metadata = weights_file.RouterMetadata(
         intents=INTENTS,
         temperature=1.0,
-        threshold=0.5,
+        policy=Policy(threshold=0.5),
         max_tokens=max_tokens,
         seed=0,
         encoder_sha256=weights_file.sha256_of(encoder / "model.safetensors"),
     )
     weights_file.save(folder, metadata, tensors)
+    save_bank(folder, _bank(generator), weights_file.sha256_of(folder / weights_file.TENSORS))
     return folder
+
+
+def _bank(generator: torch.Generator, rows: int = 140) -> Bank:
+    """Random directions: half to fit on, of which some have a text, half to check on."""
+    vectors = torch.randn(rows, HIDDEN, generator=generator).double().numpy()
+    texts = tuple(f"example {row}" if row < 20 else "" for row in range(rows))
+    labels = np.arange(rows) % len(INTENTS)
+    return Bank(normalized(vectors), labels, np.arange(rows) >= rows // 2, texts)
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,22 @@ weights.
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.decision import RoutingReason
+from router.decision import RoutingOptions, RoutingReason, SessionState
 from router.delegator import Delegator
 from router.errors import DelegatorError
 from router.intents import INTENTS
 
 from .conftest import make_encoder
+
+FORGETFUL = RoutingOptions(remember=False)
 
 
 def test_a_prompt_gets_a_distribution_and_a_decision(tiny_delegator: Delegator):
@@ -67,7 +71,91 @@ def test_nothing_to_read_goes_to_general(tiny_delegator: Delegator, text: str):
     ],
 )
 def test_hard_texts_are_survived(tiny_delegator: Delegator, text: str):
-    assert tiny_delegator.route_text(text).reason in {RoutingReason.CONFIDENT, RoutingReason.LOW_CONFIDENCE}
+    decision = tiny_delegator.route_text(text)
+    assert decision.reason not in {RoutingReason.EMPTY, RoutingReason.SESSION}
+    assert sum(decision.scores.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [{}],
+        [{"role": "system", "content": "be brief"}],
+        [{"role": "tool", "content": "42", "tool_call_id": "x"}],
+        [{"role": "wizard", "content": "what is the sum"}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}],
+        [{"role": "user", "content": None}],
+        [{"role": "user", "content": 17}],
+        [{"role": "user", "content": [3, None, {"type": "text"}, {"type": "text", "text": 5}]}],
+        ["what is the sum"],
+        [None],
+    ],
+)
+def test_messages_without_user_text_are_empty(tiny_delegator: Delegator, messages: list[Any]):
+    decision = tiny_delegator.route(messages)
+    assert (decision.intent, decision.accepted, decision.reason) == ("general", False, RoutingReason.EMPTY)
+
+
+def test_a_batch_decides_as_each_alone(tiny_delegator: Delegator):
+    conversations = [
+        [{"role": "user", "content": text}] for text in ("what is the sum", "", "write a poem", "x" * 900)
+    ]
+    conversations.append([*conversations[0], *conversations[2]])
+    together = tiny_delegator.route_many(conversations, FORGETFUL)
+    alone = [tiny_delegator.route(messages, FORGETFUL) for messages in conversations]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.intent, one.reason) == (other.intent, other.reason)
+        assert dict(one.scores) == pytest.approx(dict(other.scores), abs=1e-2)
+    assert tiny_delegator.route_many([]) == []
+
+
+def test_candidates_restrict_the_choice(tiny_delegator: Delegator):
+    options = RoutingOptions(candidates=frozenset({"math", "code"}), remember=False)
+    decision = tiny_delegator.route_text("what is the sum", options)
+    assert set(decision.scores) == {"math", "code", "general"}
+    assert sum(decision.scores.values()) == pytest.approx(1.0)
+    nobody = RoutingOptions(candidates=frozenset({"unheard of"}), remember=False)
+    assert tiny_delegator.route_text("what is the sum", nobody).reason is RoutingReason.OUT_OF_SCOPE
+
+
+def test_explained_decisions_name_examples(tiny_delegator: Delegator):
+    plain = tiny_delegator.route_text("what is the sum", FORGETFUL)
+    explained = tiny_delegator.route_text("what is the sum", RoutingOptions(explain=True, remember=False))
+    assert plain.nearest == ()
+    assert len(explained.nearest) == 5
+    assert all(-1.001 <= example.similarity <= 1.001 for example in explained.nearest)
+
+
+def _sticky(tiny_encoder: Path, tiny_weights: Path) -> Delegator:
+    """A delegator whose decisions on the tiny encoder are all accepted, and whose conversations never leave."""
+    delegator = Delegator.from_folder(tiny_encoder, tiny_weights, threshold=0.0)
+    delegator.policy = replace(delegator.policy, margin=0.0, switch=1.0, stands_alone=1.0)
+    return delegator
+
+
+def test_a_conversation_stays_by_name_and_by_history(tiny_encoder: Path, tiny_weights: Path):
+    delegator = _sticky(tiny_encoder, tiny_weights)
+    texts = [f"what is the {word} {n}" for n, word in enumerate(["sum", "poem", "a", "of", "write"] * 8)]
+    first = next(t for t in texts if delegator.route_text(t, FORGETFUL).accepted)
+    intent = delegator.route_text(first, FORGETFUL).intent
+    other = next(t for t in texts if delegator.route_text(t, FORGETFUL).intent != intent)
+    named = RoutingOptions(session="s")
+    assert delegator.route_text(first, named).session is None
+    stayed = delegator.route_text(other, named)
+    assert stayed.session == SessionState(intent=intent, turns=1)
+    assert stayed.intent == intent and stayed.accepted
+    assert delegator.route_text(other, RoutingOptions(session="another")).session is None
+    # A question about routing leaves no trace.
+    asked = delegator.route_text(other, replace(named, remember=False)).session
+    assert asked is not None and asked.turns == 2
+    assert delegator.route_text(other, named).session == asked
+    # By the history, which the client sends again.
+    history = [{"role": "user", "content": first}]
+    delegator.route(history)
+    again = [*history, {"role": "assistant", "content": "so"}, {"role": "user", "content": other}]
+    found = delegator.route(again).session
+    assert found is not None and found.intent == intent
 
 
 @given(st.text(alphabet=st.characters(), max_size=300))
@@ -86,7 +174,8 @@ def test_threads_agree(tiny_delegator: Delegator):
 def test_the_threshold_can_be_replaced(tiny_encoder: Path, tiny_weights: Path):
     never = Delegator.from_folder(tiny_encoder, tiny_weights, threshold=1.0)
     decision = never.route_text("what is the sum")
-    assert (decision.accepted, decision.reason) == (False, RoutingReason.LOW_CONFIDENCE)
+    assert not decision.accepted
+    assert decision.reason in {RoutingReason.LOW_CONFIDENCE, RoutingReason.OUT_OF_SCOPE}
     with pytest.raises(ValueError, match="threshold"):
         Delegator.from_folder(tiny_encoder, tiny_weights, threshold=1.5)
 
@@ -134,7 +223,8 @@ def delegator(encoder_folder: Path) -> Delegator:
 @pytest.mark.parametrize(("text", "intent"), EXAMPLES.items())
 def test_the_examples_go_where_they_belong(delegator: Delegator, text: str, intent: str):
     decision = delegator.route_text(text)
-    assert (decision.intent, decision.accepted) == (intent, True)
+    assert decision.intent == intent
+    assert decision.reason is (RoutingReason.OUT_OF_SCOPE if intent == "general" else RoutingReason.CONFIDENT)
 
 
 @pytest.mark.weights

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from router.errors import DelegatorError
-from router.model import IntentModel, collate, load_encoder, predict_logits
+from router.model import IntentModel, collate, load_encoder
 from router.tokenizing import Encoded
 
 
@@ -27,8 +27,9 @@ def test_collate_pads_to_a_multiple():
 
 
 def test_padding_changes_nothing(model: IntentModel):
-    together = predict_logits(model, [LONG, SHORT])
-    alone = torch.cat([predict_logits(model, [LONG]), predict_logits(model, [SHORT])])
+    with torch.inference_mode():
+        together = model(*collate([LONG, SHORT]))
+        alone = torch.cat([model(*collate([LONG])), model(*collate([SHORT]))])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 

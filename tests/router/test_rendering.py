@@ -51,3 +51,10 @@ def test_every_intent_has_follow_ups_and_spanish_ones_are_spanish():
         "follow_ups"
     ]["any"]
     assert not {follow_up("spanish", random.Random(n)) for n in range(200)} & set(shared)
+
+
+def test_what_is_measured_with_is_never_trained_on():
+    for intent in INTENTS:
+        seen = {follow_up(intent, random.Random(n)) for n in range(300)}
+        unseen = {follow_up(intent, random.Random(n), is_seen=False) for n in range(300)}
+        assert not seen & unseen

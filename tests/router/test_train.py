@@ -10,6 +10,8 @@ import pytest
 from router.dataset import DatasetConfig
 from router.delegator import Delegator
 from router.evaluate import evaluate_router
+from router.finishing import FinishConfig
+from router.fitting import FitConfig, Member
 from router.intents import INTENTS
 from router.item import Item, Role, Source
 from router.rendering import Layout
@@ -35,20 +37,17 @@ def sources() -> Sequence[Source]:
         )
         for number, role in enumerate(Role)
         for intent, letter in LETTERS.items()
+        if role is not Role.OUT_OF_SCOPE or intent == "general"
     ]
 
 
 CONFIG = TrainConfig(
     dataset=DatasetConfig(
-        per_intent=40, per_source=10, noise=0.0, second_turn=0.0, layout=Layout(wrapping=0.0)
+        per_intent=40, per_source=10, noise=0.0, second_turn=0.0, layout=Layout(wrapping=0.0, filler=0.0)
     ),
-    epochs=6,
-    max_tokens=24,
-    targets="query|value|dense",
-    rank=2,
-    lora_rate=1e-2,
-    head_rate=5e-2,
-    bfloat16=False,
+    fit=FitConfig(epochs=6, rank=2, lora_rate=1e-2, head_rate=5e-2, bfloat16=False),
+    members=(Member(seed=1, targets="query|value|dense"), Member(seed=2, targets="dense", weight=0.5)),
+    finish=FinishConfig(max_tokens=24, range_prompts=10, bank_rows=20, bank_check_rows=10, fitted_chats=6),
 )
 
 
@@ -70,12 +69,12 @@ def test_the_trained_part_is_learned_and_loadable(trained: Path, tiny_encoder: P
     )
 
 
-def test_the_report_says_what_was_done(trained: Path):
+def test_the_report_says_what_was_done(trained: Path, sources: Sequence[Source]):
     report = json.loads((trained / "report.json").read_text())
-    assert report["config"]["rank"] == 2
+    assert report["config"]["fit"]["rank"] == 2
     assert report["held_out"]["accuracy"] > 0.9
     assert report["held_out"]["prompts"] == 70
-    assert set(report["sources"]) == {f"{intent}_{role}" for intent in INTENTS for role in Role}
+    assert set(report["sources"]) == {source.name for source in sources}
     metadata = json.loads((trained / "router.json").read_text())
     assert metadata["measured"]["accuracy"] == report["held_out"]["accuracy"]
     assert metadata["temperature"] == report["temperature"]
@@ -94,6 +93,9 @@ def test_evaluation_measures_it_beside_its_baselines(
     report = evaluate_router(Path(), tiny_encoder, trained, CONFIG.dataset, sources=sources)
     assert report["held_out"]["accuracy"] > 0.9
     assert report["baselines"]["majority"]["accuracy"] == pytest.approx(1 / len(INTENTS))
-    assert set(report["baselines"]) == {"majority", "keyword", "frozen_probe"}
+    assert set(report["baselines"]) == {"random", "majority", "keyword", "frozen_probe"}
     assert all(entry["p50"] > 0 for entry in report["latency_ms"].values())
-    assert all(0 <= accuracy <= 1 for accuracy in report["perturbed_accuracy"].values())
+    assert all(0 <= accuracy <= 1 for accuracy in report["stress"].values())
+    assert set(report["chats"]) == {"stateless", "context", "session"}
+    assert report["out_of_scope"]["recall"] > 0.9
+    assert report["batch"]["prompts_per_second"] > 0

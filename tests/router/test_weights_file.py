@@ -57,7 +57,7 @@ def test_a_damaged_file_is_named(weights: Path, tiny_encoder: Path, name: str):
         ("temperature", 0),
         ("temperature", "warm"),
         ("temperature", True),
-        ("threshold", 1.2),
+        ("policy", "absent"),
         ("max_tokens", 3.5),
         ("encoder_sha256", 5),
         ("measured", None),
@@ -66,6 +66,15 @@ def test_a_damaged_file_is_named(weights: Path, tiny_encoder: Path, name: str):
 def test_a_bad_field_is_named(weights: Path, tiny_encoder: Path, key: str, value: Any):
     _edit(weights, **{key: value})
     with pytest.raises(DelegatorError, match=rf"router\.json.*'{key}'"):
+        weights_file.load(weights, tiny_encoder)
+
+
+@pytest.mark.parametrize(
+    "policy", [{"threshold": 1.2}, {"treshold": 0.5}, {}, {"threshold": 0.5, "margin": -1}]
+)
+def test_a_bad_policy_is_named(weights: Path, tiny_encoder: Path, policy: dict[str, Any]):
+    _edit(weights, policy=policy)
+    with pytest.raises(DelegatorError, match=r"router\.json.*(policy|threshold|margin)"):
         weights_file.load(weights, tiny_encoder)
 
 

@@ -3,13 +3,15 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from router.decision import RoutingDecision, RoutingReason
+from router.decision import NearestExample, RoutingDecision, RoutingOptions, RoutingReason, SessionState
 from specialists.engine.output import FinishReason, RequestOutput
 from specialists.engine.sampling_params import SamplingParams
 from specialists.manifest import SpecialistManifest
+
+Messages = Sequence[Mapping[str, Any]]
 
 INTENTS = ("math", "code", "spanish", "general")
 _KEYWORDS = {"times": "math", "python": "code", "hola": "spanish"}
@@ -87,10 +89,26 @@ class KeywordDelegator:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.options: list[RoutingOptions] = []
 
-    def route(self, messages: Sequence[Mapping[str, Any]]) -> RoutingDecision:
+    def route(self, messages: Messages, options: RoutingOptions = RoutingOptions()) -> RoutingDecision:  # noqa: B008
         if self.error is not None:
             raise self.error
+        self.options.append(options)
+        decision = self._by_word(messages)
+        if options.candidates is not None and decision.intent not in {*options.candidates, "general"}:
+            decision = decide("general", 0.9, RoutingReason.OUT_OF_SCOPE)
+        if options.explain:
+            nearest = NearestExample(text="2 times 3", intent="math", similarity=0.75)
+            decision = replace(decision, nearest=(nearest,))
+        if options.session is not None:
+            decision = replace(decision, session=SessionState(intent="math", turns=2))
+        return decision
+
+    def route_many(self, conversations: Sequence[Messages], options: RoutingOptions) -> list[RoutingDecision]:
+        return [self.route(messages, options) for messages in conversations]
+
+    def _by_word(self, messages: Messages) -> RoutingDecision:
         users = [message["content"] for message in messages if message["role"] == "user"]
         text = users[-1].lower() if users else ""
         if not text.strip():

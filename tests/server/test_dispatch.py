@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.decision import RoutingDecision, RoutingReason
+from router.decision import RoutingDecision, RoutingOptions, RoutingReason
 from server.dispatch import Dispatcher, Messages
 from server.errors import ModelNotFoundError, SpecialistUnavailableError
 from specialists.adapters.errors import AdapterError
@@ -94,10 +94,10 @@ async def test_the_event_loop_goes_on_while_the_delegator_reads(registry: Counti
     entered, may_go = threading.Event(), threading.Event()
 
     class Slow(KeywordDelegator):
-        def route(self, messages: Messages) -> RoutingDecision:
+        def route(self, messages: Messages, options: RoutingOptions) -> RoutingDecision:
             entered.set()
             assert may_go.wait(5)
-            return super().route(messages)
+            return super().route(messages, options)
 
     task = asyncio.create_task(Dispatcher(Slow(), registry).resolve("auto", MATH))
     while not entered.is_set():

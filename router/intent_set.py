@@ -1,0 +1,104 @@
+"""The intents a delegator knows at one moment: the trained ones and those added while serving. Immutable.
+
+A change makes a new set, so that a decision under way sees one set from beginning to end.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from router.bank import Bank, nearest_rows
+from router.calibration import Floats, softmax
+from router.decision import NearestExample
+from router.hot import Fit, HotRow, fit_head, logits_of
+from router.intents import GENERAL
+
+
+@dataclass(frozen=True, slots=True)
+class HotIntent:
+    """An intent added while serving: its examples, their unit embeddings ([examples, hidden]), and its row."""
+
+    name: str
+    description: str
+    examples: tuple[str, ...]
+    vectors: Floats
+    row: HotRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentSet:
+    """Trained rows of the head with their temperature, the bank they were measured on, and the added intents."""
+
+    trained: tuple[str, ...]
+    weight: Floats  # [trained, hidden]
+    bias: Floats  # [trained]
+    temperature: float
+    bank: Bank | None = None
+    hot: tuple[HotIntent, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All intents, the trained ones first, in the order of the probabilities."""
+        return (*self.trained, *(intent.name for intent in self.hot))
+
+    def probabilities(self, vectors: Floats) -> Floats:
+        """Calibrated probabilities of unit embeddings, [vectors, intents]."""
+        return softmax(self.logits(vectors))
+
+    def logits(self, vectors: Floats) -> Floats:
+        """Calibrated logits, [vectors, intents]."""
+        trained = (vectors @ self.weight.T + self.bias) / self.temperature
+        if not self.hot:
+            return trained
+        return np.concatenate([trained, logits_of([intent.row for intent in self.hot], vectors)], axis=1)
+
+    def with_intent(
+        self, name: str, description: str, examples: Sequence[str], vectors: Floats, fit: Fit = fit_head
+    ) -> "IntentSet":
+        """The set with one more intent; one of the same name is replaced. Needs a bank."""
+        bank = self.bank
+        if bank is None:
+            raise ValueError("intents can be added only where a bank was loaded")
+        before = self.without_intent(name)
+        row = fit(vectors, before.logits(vectors), bank, before.logits(bank.fitted_on))
+        added = HotIntent(name, description, tuple(examples), vectors, row)
+        return replace(before, hot=(*before.hot, added))
+
+    def without_intent(self, name: str, fit: Fit = fit_head) -> "IntentSet":
+        """The set as if the intent had never been added: those added after it are fitted again."""
+        names = [intent.name for intent in self.hot]
+        if name not in names:
+            return self
+        place = names.index(name)
+        rest = replace(self, hot=self.hot[:place])
+        for later in self.hot[place + 1 :]:
+            rest = rest.with_intent(later.name, later.description, later.examples, later.vectors, fit)
+        return rest
+
+    def check_accuracy(self, only_specialists: bool = False) -> float:
+        """Accuracy on the bank's checking rows, in [0, 1]; a row that goes to an added intent is wrong."""
+        assert self.bank is not None
+        rows = self.bank.is_check
+        if only_specialists and GENERAL in self.trained:
+            rows = rows & (self.bank.labels != self.trained.index(GENERAL))
+        if not rows.any():
+            return 1.0
+        predicted = self.logits(self.bank.vectors[rows]).argmax(axis=1)
+        return float((predicted == self.bank.labels[rows]).mean())
+
+    def nearest(self, vector: Floats, count: int) -> tuple[NearestExample, ...]:
+        """The example prompts most similar to a unit embedding ([hidden]), best first."""
+        found: list[NearestExample] = []
+        if self.bank is not None:
+            vectors, labels, texts = self.bank.shown()
+            found += [
+                NearestExample(text=texts[row], intent=self.trained[labels[row]], similarity=similarity)
+                for row, similarity in nearest_rows(vectors, vector, count)
+            ]
+        for intent in self.hot:
+            found += [
+                NearestExample(text=intent.examples[row], intent=intent.name, similarity=similarity)
+                for row, similarity in nearest_rows(intent.vectors, vector, count)
+            ]
+        return tuple(sorted(found, key=lambda example: -example.similarity)[:count])
