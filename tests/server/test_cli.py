@@ -124,3 +124,39 @@ class TestRoute:
         result = runner.invoke(app, ["route", "", "--json", "--config", str(config)])
         assert json.loads(result.stdout)["reason"] == "empty"
         assert runner.invoke(app, ["route", "", "--config", str(config)]).exit_code == 0
+
+    def test_file(self, config: Path, tmp_path: Path):
+        prompts = tmp_path / "prompts.jsonl"
+        prompts.write_text('"what is the sum"\n\n{"text": ""}\n')
+        result = runner.invoke(app, ["route", "--file", str(prompts), "--config", str(config)])
+        assert result.exit_code == 0, result.output
+        first, second = map(json.loads, result.stdout.splitlines())
+        alone = json.loads(
+            runner.invoke(app, ["route", "what is the sum", "--json", "--config", str(config)]).stdout
+        )
+        assert (first["line"], first["specialist"], first["reason"]) == (
+            1,
+            alone["specialist"],
+            alone["reason"],
+        )
+        assert first["scores"] == pytest.approx(alone["scores"], abs=1e-3)
+        assert (second["line"], second["reason"]) == (3, "empty")
+
+    def test_a_bad_file_is_one_sentence(self, config: Path, tmp_path: Path):
+        prompts = tmp_path / "prompts.jsonl"
+        prompts.write_bytes(b'"fine"\n"\xff"\n')
+        result = runner.invoke(app, ["route", "--file", str(prompts), "--config", str(config)])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "prompts.jsonl line 2: is not UTF-8" in result.stderr
+
+    @pytest.mark.parametrize("arguments", [[], ["hi", "--file", "x"]])
+    def test_a_prompt_or_a_file(self, config: Path, arguments: list[str]):
+        result = runner.invoke(app, ["route", *arguments, "--config", str(config)])
+        assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("command", [["train", "router", "--out", "x"], ["evaluate", "router"]])
+def test_training_and_measuring_need_data(command: list[str]):
+    result = runner.invoke(app, command)
+    assert result.exit_code == 1
+    assert "POLYMATH_DATA" in result.stderr
