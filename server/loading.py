@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.dispatch import Dispatcher
-from server.intents import FixedIntents, IntentRegistrar
+from server.intents import IntentRegistrar, LearnedIntents
 from server.keys import KeyRing
 from server.ledger import Ledger
 from server.local_specialists import LocalSpecialists, Sources
@@ -90,7 +90,7 @@ def load_services(settings: Settings) -> Services:
 
     async_engine = AsyncEngine(engine, max_requests=settings.max_num_seqs + settings.max_queued_requests)
     registry.attach(async_engine)
-    roster = load_roster(settings, registry, async_engine, FixedIntents(delegator.intents))
+    roster = load_roster(settings, registry, async_engine, LearnedIntents(delegator))
     return Services(
         settings=settings,
         base_id=base_id,

@@ -144,7 +144,7 @@ class LocalSpecialists:
 
     def _learn(self, adapter: "LoadedAdapter") -> None:
         manifest = adapter.manifest
-        if manifest.intent is None or self.intents.knows(manifest.intent):
+        if manifest.intent is None:
             return
         reason = self.intents.add(manifest.intent, manifest.description, manifest.examples)
         if reason is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -205,3 +205,19 @@ class ScriptedEngine:
             self.running.discard(request_id)
             if not is_finished:
                 self.aborted.append(request_id)
+
+
+class FixedIntents:
+    """The intents of a delegator that learns nothing."""
+
+    def __init__(self, intents: Collection[str]) -> None:
+        self._intents = frozenset(intents)
+
+    def knows(self, intent: str, /) -> bool:
+        return intent in self._intents
+
+    def add(self, intent: str, description: str, examples: Sequence[str], /) -> str | None:
+        return None if intent in self._intents else f"the delegator does not know the intent {intent!r}"
+
+    def remove(self, intent: str, /) -> None:
+        """Nothing was learned."""

@@ -14,13 +14,12 @@ import uvicorn
 
 from server.app import create_app
 from server.dispatch import Dispatcher
-from server.intents import FixedIntents
 from server.lifecycle import Lifecycle
 from server.loading import load_services
 from server.services import Services
 from server.settings import Settings
 from tests.router.conftest import make_encoder, make_weights
-from tests.server.fakes import INTENTS, KeywordDelegator
+from tests.server.fakes import INTENTS, FixedIntents, KeywordDelegator
 
 TINY_LIMITS: dict[str, Any] = {
     "dtype": "float32",
