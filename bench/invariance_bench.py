@@ -20,7 +20,14 @@ from specialists.engine.llm_engine import LLMEngine
 from specialists.engine.sampling_params import SamplingParams
 
 NUM_TOKENS = 32
-_TOPICS = ("the sea", "loops in Python", "12 apples and 7 pears", "la capital de Perú", "bonds", "rain in spring")
+_TOPICS = (
+    "the sea",
+    "loops in Python",
+    "12 apples and 7 pears",
+    "la capital de Perú",
+    "bonds",
+    "rain in spring",
+)
 
 
 def main() -> None:
@@ -48,9 +55,7 @@ def _measure(base: Path, config: EngineConfig, count: int) -> dict[str, Any]:
     engine = LLMEngine(base, config)
     return {
         "prefill": {row["prompt_tokens"]: row["tokens_per_second"] for row in measure_prefill(engine)},
-        "decode_16": next(
-            row["tokens_per_second"] for row in measure_decode(engine, [], batch_sizes=(16,))
-        ),
+        "decode_16": next(row["tokens_per_second"] for row in measure_decode(engine, [], batch_sizes=(16,))),
         "answers_that_differ": _differing(engine, count),
     }
 
@@ -58,14 +63,18 @@ def _measure(base: Path, config: EngineConfig, count: int) -> dict[str, Any]:
 def _differing(engine: LLMEngine, count: int) -> int:
     """How many of `count` prompts are answered otherwise among random others than alone. Nothing is reused between runs."""
     chooser = random.Random(20)
-    texts = [f"Tell me {n} things about {chooser.choice(_TOPICS)} and {chooser.randrange(1000)}." for n in range(count)]
+    texts = [
+        f"Tell me {n} things about {chooser.choice(_TOPICS)} and {chooser.randrange(1000)}."
+        for n in range(count)
+    ]
     prompts = [engine.tokenizer.encode_chat([{"role": "user", "content": text}]) for text in texts]
     params = SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True)
     unequal = [replace(params, max_tokens=chooser.randrange(8, NUM_TOKENS + 1)) for _ in prompts]
     alone = [engine.generate([prompt], params)[0].token_ids for prompt in prompts]
     together = engine.generate(prompts, unequal)
     return sum(
-        answer.token_ids != tokens[: len(answer.token_ids)] for answer, tokens in zip(together, alone, strict=True)
+        answer.token_ids != tokens[: len(answer.token_ids)]
+        for answer, tokens in zip(together, alone, strict=True)
     )
 
 

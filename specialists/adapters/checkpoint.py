@@ -77,8 +77,8 @@ class _Place:
     half: str  # A or B
 
 
-def read_folder_manifest(folder: Path) -> SpecialistManifest:
-    """The manifest in `folder`, or the bare one of a folder that has none. Raises AdapterError."""
+def read_folder_manifest(folder: Path, name: str | None = None) -> SpecialistManifest:
+    """The manifest in `folder`, or the bare one of a folder that has none, under `name` if given. Raises AdapterError."""
     path = folder / MANIFEST_FILE
     with AdapterFolder(folder) as files:
         try:
@@ -88,6 +88,8 @@ def read_folder_manifest(folder: Path) -> SpecialistManifest:
                 raise
             content = None
     try:
+        if content is None and name is not None:
+            return SpecialistManifest(name=name)
         return parse_manifest(path, content)
     except ManifestError as error:
         raise AdapterError(

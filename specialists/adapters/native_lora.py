@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from specialists.adapters.checkpoint import TARGETS, LoraPair, LoraWeights, in_out_features
+from specialists.adapters.checkpoint import LoraPair, LoraWeights, in_out_features
 from specialists.adapters.lora import FUSED, AdapterWeights
+from specialists.adapters.peft_config import TARGETS
 from specialists.engine.linear import Linear
 from specialists.engine.native.library import (
     ADAPTER_WORDS,
