@@ -18,7 +18,7 @@ from specialists.engine.sampling_params import SamplingParams
 
 # Two at least: with one token the attention has nothing to choose, and an adapter of q or k alone does nothing. Few, as
 # each is a row beside the running streams.
-_PROMPT = (40, 41, 42)
+_PROMPT = (40, 41)
 _PARAMS = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True)
 _numbers = itertools.count()
 
