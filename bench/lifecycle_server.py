@@ -1,10 +1,7 @@
 """A `polymath serve` of its own for `bench.adapter_lifecycle`: empty catalog, fresh state, an admin key, one root."""
 
-import os
-import socket
-import subprocess
+import re
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,31 +9,31 @@ from pathlib import Path
 
 import httpx
 
+from bench.server_process import free_port, running
+
 ADMIN_KEY = "bench-admin-key"
-_READY_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class LifecycleServer:
-    """Where it listens, and its process."""
+    """Where it listens."""
 
     url: str
-    process: subprocess.Popen[bytes]
 
     def num_open_files(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        found = re.search(r"^process_open_fds (\S+)$", httpx.get(f"{self.url}/metrics").text, re.MULTILINE)
+        assert found is not None, "the server counts its open files"
+        return int(float(found[1]))
 
 
 @contextmanager
 def lifecycle_server(
     state: Path, adapters: Path, quantization: str, *, exact: bool = False
 ) -> Iterator[LifecycleServer]:
-    """`exact`: tokens do not depend on who shares the batch. Raises RuntimeError if it does not start."""
+    """`exact`: tokens do not depend on who shares the batch. Raises ServerError if it does not start."""
     (state / "catalog").mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
+    port = free_port()
+    environment = {
         "POLYMATH_ADMIN_KEY": ADMIN_KEY,
         "POLYMATH_ADAPTER_ROOTS": str(adapters),
         "POLYMATH_CATALOG": str(state / "catalog"),
@@ -46,26 +43,5 @@ def lifecycle_server(
         "POLYMATH_LOG_LEVEL": "warning",
     }
     command = [sys.executable, "-m", "server", "serve", "--port", str(port)]
-    with (state / "log").open("wb") as log:  # the audit log is told at every level
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, process, state / "log")
-        yield LifecycleServer(url, process)
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"polymath serve ended before it was ready: {log.read_text()[-500:]}")
-        try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise RuntimeError(f"polymath serve was not ready after {_READY_SECONDS} s")
+    with running(command, port, state / "log", environment, health="/ready") as url:
+        yield LifecycleServer(url)

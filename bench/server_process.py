@@ -26,6 +26,7 @@ def running_polymath(adapter_folder: Path, scratch: Path, quantization: str = "n
     environment = {
         "POLYMATH_ADAPTER_FOLDER": str(adapter_folder),
         "POLYMATH_CATALOG": str(empty),
+        "POLYMATH_STATE_FOLDER": str(scratch / f".state-{quantization}"),  # not what an operator loaded here
         "POLYMATH_QUANTIZATION": quantization,
         "POLYMATH_LOG_LEVEL": "warning",
     }

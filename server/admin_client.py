@@ -12,8 +12,6 @@ from urllib.parse import quote
 
 import httpx
 
-from server.store.intake import ALLOWED_FILES
-
 _TIMEOUT = httpx.Timeout(
     30.0, read=600.0, write=600.0
 )  # a load waits for the one before it, an upload for the disk
@@ -90,12 +88,12 @@ def _refusal(response: httpx.Response) -> str:
 
 @contextmanager
 def _opened(source: Path) -> Iterator[list[tuple[str, Any]]]:
-    """The parts of an upload; of a folder those of its files that a server takes."""
+    """The parts of an upload: an archive, or all that lies in a folder."""
     with ExitStack() as stack:
         try:
             paths = [source]
             if source.is_dir():
-                paths = sorted(path for path in source.iterdir() if path.name in ALLOWED_FILES)
+                paths = sorted(source.iterdir())
             yield [("file", (path.name, stack.enter_context(path.open("rb")))) for path in paths]
         except OSError as error:
             raise AdminClientError(f"cannot read {source}: {error.strerror}") from None

@@ -104,9 +104,8 @@ class Dispatcher(Generic[SpecialistT]):
         self._base_names = frozenset({BASE, *base_names})
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="delegator")
         self._loaders = loaders or ThreadPoolExecutor(thread_name_prefix="loader")
-        self._returning: dict[
-            int, asyncio.Future[None]
-        ] = {}  # by generation; several requests wait for one read
+        # By generation: several requests wait for one read.
+        self._returning: dict[int, asyncio.Future[None]] = {}
 
     async def resolve(
         self, model: str, messages: Messages, wishes: RoutingWishes = NO_WISHES

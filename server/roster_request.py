@@ -6,13 +6,7 @@ from typing import Any
 
 from server.store.record import Source, SpecialistRecord
 from specialists.adapters.errors import AdapterError
-from specialists.manifest import (
-    MANIFEST_FILE,
-    NAME_PATTERN,
-    ManifestError,
-    SpecialistManifest,
-    read_manifest,
-)
+from specialists.manifest import NAME_PATTERN, SpecialistManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +40,9 @@ def manifest_of(folder: Path, record: SpecialistRecord) -> SpecialistManifest:
         "description": record.description,
         "examples": record.examples,
     }
-    manifest = SpecialistManifest(name=record.name)
-    try:
-        if (folder / MANIFEST_FILE).exists():
-            manifest = read_manifest(folder)
-    except ManifestError as error:
-        raise AdapterError(str(error), code="manifest_invalid") from error
+    # Here and not above: it imports torch, and a server answers /health before that has happened.
+    from specialists.adapters.checkpoint import read_folder_manifest
+
+    manifest = read_folder_manifest(folder, record.name)
     said = {key: value for key, value in said.items() if value is not None}
     return manifest.model_copy(update={"name": record.name, **said})

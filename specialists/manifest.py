@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 1024 * 1024
 NAME_PATTERN = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
-
 
 _LONGEST_MESSAGE = 500
 
@@ -47,7 +47,13 @@ def read_manifest(folder: Path) -> SpecialistManifest:
     Raises ManifestError when the file is not valid JSON of this form or the name is not usable.
     """
     path = folder / MANIFEST_FILE
-    return parse_manifest(path, path.read_bytes() if path.exists() else None)
+    if not path.exists():
+        return parse_manifest(path, None)
+    if not path.is_file():  # a pipe, say, would be waited for
+        raise ManifestError(f"{path} is no file", ("file",))
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"{path} has more than {MAX_MANIFEST_BYTES} bytes", ("file",))
+    return parse_manifest(path, path.read_bytes())
 
 
 def parse_manifest(path: Path, content: bytes | None) -> SpecialistManifest:

@@ -39,7 +39,12 @@ OTHERS_FIRST = _refusals(
 )
 LOADING = _refusals(
     (400, "unsupported_feature", "/srv/adapters/sql/adapter_config.json: use_dora = True is not supported."),
-    (400, "file_not_allowed", "The file 'optimizer.pt' is not taken; expected only adapter_config.json, ..."),
+    (
+        400,
+        "file_not_allowed",
+        "The upload: 'x.so' is no part of an adapter; expected adapter_config.json, ...",
+    ),
+    (400, "not_safetensors", "The upload: 'optimizer.pt' may be a pickle, which is never opened; ..."),
     (400, "archive_invalid", "'../adapter_config.json' is no name inside the archive."),
     (
         400,

@@ -15,18 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-# A published specialist's folder, and nothing that could hold a pickle.
-ALLOWED_FILES = frozenset(
-    {
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "manifest.json",
-        "README.md",
-        "recipe.toml",
-        "scores.json",
-        "training.json",
-    }
-)
+from specialists.adapters.files import check_file_name
+
+LONGEST_NAME = 128  # of one file, in characters
 MAX_MEMBERS = 64  # files and folders of one archive
 _CHUNK = 256 * 1024
 _LARGEST_READ = 1024 * 1024  # of an archive's own tables; contents are read in chunks
@@ -56,12 +47,12 @@ class Budget:
 
 
 def check_name(name: str, seen: set[str]) -> None:
-    """Raises IntakeError for a file that is not taken, or taken already; notes it in `seen`."""
-    if name not in ALLOWED_FILES:
-        allowed = ", ".join(sorted(ALLOWED_FILES))
-        raise IntakeError(
-            f"the file {name[:100]!r} is not taken; expected only {allowed}", "file_not_allowed"
-        )
+    """Raises AdapterError for a file that is no part of an adapter, IntakeError for one that came already; notes it in
+    `seen`.
+    """
+    if not name.isprintable() or set(name) & set("/\\") or not 0 < len(name) <= LONGEST_NAME:
+        raise IntakeError(f"{name[:100]!r} is no plain file name", "file_not_allowed")
+    check_file_name("the upload", name)
     if name in seen:
         raise IntakeError(f"the file {name!r} comes twice", "duplicate_file")
     seen.add(name)

@@ -20,9 +20,15 @@ from specialists.adapters.limits import DEFAULT_MAX_FILE_BYTES
 from specialists.adapters.peft_config import TARGETS, LoraDeclaration, read_declaration
 from specialists.adapters.safetensors_header import TensorEntry, read_header
 from specialists.engine.qwen_config import QwenConfig
-from specialists.manifest import MANIFEST_FILE, ManifestError, SpecialistManifest, parse_manifest
+from specialists.manifest import (
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    ManifestError,
+    SpecialistManifest,
+    parse_manifest,
+)
 
-MAX_TEXT_BYTES = 1024 * 1024  # of adapter_config.json, and of manifest.json
+_MAX_CONFIG_BYTES = 1024 * 1024
 
 _TENSOR_NAME = re.compile(
     r"base_model\.model\.model\.layers\.(0|[1-9][0-9]{0,3})\.(self_attn|mlp)\.([a-z_]+)\.lora_([AB])\.weight"
@@ -78,17 +84,19 @@ class _Place:
     half: str  # A or B
 
 
-def read_folder_manifest(folder: Path) -> SpecialistManifest:
-    """The manifest in `folder`, or the bare one of a folder that has none. Raises AdapterError."""
+def read_folder_manifest(folder: Path, name: str | None = None) -> SpecialistManifest:
+    """The manifest in `folder`, or the bare one of a folder that has none, under `name` if given. Raises AdapterError."""
     path = folder / MANIFEST_FILE
     with AdapterFolder(folder) as files:
         try:
-            content = files.read(MANIFEST_FILE, MAX_TEXT_BYTES)
+            content = files.read(MANIFEST_FILE, MAX_MANIFEST_BYTES)
         except AdapterError as error:
             if error.code != "file_missing":
                 raise
             content = None
     try:
+        if content is None and name is not None:
+            return SpecialistManifest(name=name)
         return parse_manifest(path, content)
     except ManifestError as error:
         raise AdapterError(
@@ -108,7 +116,7 @@ def read_checkpoint(
     Raises AdapterError for anything missing, damaged, unsupported or not fitting the base.
     """
     with AdapterFolder(folder) as files:
-        config = files.read(CONFIG_FILE, MAX_TEXT_BYTES)
+        config = files.read(CONFIG_FILE, _MAX_CONFIG_BYTES)
         declared = read_declaration(config, folder / CONFIG_FILE, base, max_rank)
         digest = hashlib.sha256()
         with files.open(WEIGHTS_FILE, max_file_bytes) as file:

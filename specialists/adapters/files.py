@@ -88,7 +88,7 @@ class AdapterFolder:
     def _check_entries(self) -> None:
         with os.scandir(self._descriptor) as entries:
             for entry in entries:
-                _check_name(self.path, entry.name)
+                check_file_name(self.path, entry.name)
                 mode = entry.stat(follow_symlinks=False).st_mode
                 if not stat.S_ISREG(mode):
                     raise AdapterError(
@@ -97,7 +97,8 @@ class AdapterFolder:
                     )
 
 
-def _check_name(folder: Path, name: str) -> None:
+def check_file_name(folder: Path | str, name: str) -> None:
+    """Raises AdapterError for a file that must not lie in an adapter's folder; `folder` is what the message calls it."""
     if name in _READ or name in _UNREAD_NAMES or name.lower().endswith(_UNREAD_SUFFIXES):
         return
     if name.lower().endswith(_PICKLES):

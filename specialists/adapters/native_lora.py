@@ -83,8 +83,9 @@ def _in_lanes(factor: Tensor) -> Tensor:
     pairs = factor.view(torch.int32)  # two bfloat16 move as one
     whole = outputs // LANES * LANES
     blocks = pairs[:whole].view(-1, LANES, pairs.shape[1]).transpose(1, 2).reshape(-1)
-    rest = pairs[whole:].t().reshape(-1)
-    return (torch.cat([blocks, rest]) if whole < outputs else blocks).view(factor.dtype)
+    if whole < outputs:
+        blocks = torch.cat([blocks, pairs[whole:].t().reshape(-1)])
+    return blocks.view(factor.dtype)
 
 
 class NativeLora:

@@ -20,7 +20,7 @@ RESERVED_NAMES = frozenset({"auto", "base"})
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class AdapterReader:
     """What an adapter is read for. Every method blocks on the disk."""
 

@@ -13,12 +13,11 @@ from torch import Tensor
 from specialists.adapters.errors import AdapterError
 from specialists.adapters.loaded import LoadedAdapter
 from specialists.engine.async_engine import AsyncEngine
-from specialists.engine.output import FinishReason
 from specialists.engine.sampling_params import SamplingParams
 
 # Two at least: with one token the attention has nothing to choose, and an adapter of q or k alone does nothing. Few, as
 # each is a row beside the running streams.
-_PROMPT = (40, 41, 42)
+_PROMPT = (40, 41)
 _PARAMS = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True)
 _numbers = itertools.count()
 
@@ -57,7 +56,9 @@ async def _logits(engine: AsyncEngine, adapter: LoadedAdapter | None) -> Tensor:
     stream = engine.generate(
         f"trial-{next(_numbers)}", _PROMPT, _PARAMS, adapter, lambda logits: seen.append(logits.clone())
     )
+    error = None
     async for output in stream:
-        if output.finish_reason is FinishReason.FAILED and not seen:
-            raise AdapterError(f"a trial failed: {output.error}", code="trial_failed")
+        error = output.error
+    if not seen:
+        raise AdapterError(f"a trial request failed: {error}", code="trial_failed")
     return seen[0]

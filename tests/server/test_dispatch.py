@@ -140,6 +140,8 @@ async def test_several_requests_for_an_evicted_specialist_wait_for_one_return(
             return route.specialist
 
     tasks = [asyncio.create_task(use()) for _ in range(5)]
+    while registry.held["math"] < 5:
+        await asyncio.sleep(0)
     async with dispatcher.admit("loner", MATH) as route:  # nobody else waits
         assert route.specialist == "loner"
     tasks[0].cancel()

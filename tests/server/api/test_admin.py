@@ -1,6 +1,7 @@
 """The life of a specialist over HTTP, on the tiny server: what is answered, who answers, what is refused."""
 
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.api.operator import Operator, operating, wait_for
+from server.keys import fingerprint
+from tests.server.api.operator import ADMIN_KEY, Operator, operating, wait_for
 from tests.server.api.wire import error_of, events
 
 
@@ -343,6 +345,28 @@ def test_metrics_tell_of_every_specialist(operator: Operator):
     states = ("registered", "resident", "active")
     total = sum(operator.metric("polymath_adapters", state=state) for state in states)
     assert total == len(operator.services.registry.names())
+
+
+def test_every_action_is_in_the_audit_log(operator: Operator, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, logger="server.audit"):
+        generation = operator.loaded("audited", operator.write("audited"))["generation"]
+        operator.http.patch("/admin/adapters/audited", json={"pinned": True})
+        operator.load("audited", operator.root / "audited")
+        operator.load("audited", Path("/etc"))
+        operator.unload("audited", force=True)
+        operator.http.post("/v1/unload_lora_adapter", json={"lora_name": "audited"})
+    lines = [vars(record) for record in caplog.records if record.name == "server.audit"]
+    told = [(line["action"], line["outcome"], line["code"], line["generation"]) for line in lines]
+    assert told == [
+        ("load", "done", None, generation),
+        ("update", "done", None, generation),
+        ("load", "refused", "name_taken", None),
+        ("load", "refused", "outside_roots", None),
+        ("unload --force", "done", None, generation),
+        ("unload", "refused", "adapter_not_found", None),
+    ]
+    assert {line["specialist"] for line in lines} == {"audited"}
+    assert {line["who"] for line in lines} == {f"key:{fingerprint(ADMIN_KEY)}"}
 
 
 def test_the_openapi_page_shows_what_is_refused(operator: Operator):

@@ -139,6 +139,21 @@ def test_waits_for_requests_to_end_but_not_for_pins(make: Callable[..., AdapterR
     assert refusal.value.code == "no_room"
 
 
+def test_a_pinned_one_that_was_unloaded_is_waited_for(make: Callable[..., AdapterRegistry]):
+    registry = make(max_resident=1)
+    registry.set_pinned("d", True)
+    held = registry.acquire("d")
+    registry.unload("d")
+    wanted = registry.acquire("a")
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(registry.ensure_resident, wanted)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.05)
+        registry.release(held)
+        waiting.result(30)
+    assert resident(registry) == ["a"]
+
+
 def test_a_pin_is_a_promise(make: Callable[..., AdapterRegistry], root: Path):
     registry = make()
     registry.set_pinned("a", True)

@@ -58,7 +58,7 @@ def forward(base: Path, adapter: Path, device: torch.device, dtype: torch.dtype)
     )
     lora = StackedLora(shape, 4, device, dtype)
     for slot in (0, 1):
-        lora.place(slot, read_checkpoint(adapter, shape, 16, dtype))
+        lora.place(slot, read_checkpoint(adapter, shape, 16, dtype, 2**24).weights)
     output = a_step()
     with torch.inference_mode():
         return model.forward(build_batch(output, BLOCK_SIZE, device), cache, lora.for_step(output))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from specialists.adapters.limits import AdapterLimits
 from specialists.adapters.lora import AdapterInUse
 from specialists.adapters.native_lora import AdapterTable
 from specialists.adapters.registry import AdapterRegistry
@@ -34,7 +35,12 @@ def engine(request: pytest.FixtureRequest, tiny_qwen2: Path, tiny_config: Engine
 @pytest.fixture
 def registry(engine: LLMEngine, tiny_qwen2: Path, tmp_path: Path) -> AdapterRegistry:
     base = read_qwen_config(tiny_qwen2)
-    registry = AdapterRegistry(base, dtype=getattr(torch, engine.config.dtype), prepare=engine.runner.prepare)
+    registry = AdapterRegistry(
+        base,
+        dtype=getattr(torch, engine.config.dtype),
+        prepare=engine.runner.prepare,
+        limits=AdapterLimits(max_resident=3),
+    )
     registry.attach(engine)
     for seed, name in enumerate("abc"):
         registry.load(write_adapter(tmp_path / name, base, seed=seed))
@@ -83,6 +89,25 @@ def test_an_evicted_one_keeps_its_prefixes_and_says_the_same_when_it_is_back(
     registry.unload("a")
     gc.collect()
     assert tensor() is None
+
+
+def test_evicting_frees_the_slot_and_the_weights(
+    engine: LLMEngine, registry: AdapterRegistry, tiny_qwen2: Path, tmp_path: Path
+):
+    adapters = [registry.get(name) for name in "abc"]
+    before = engine.generate([PROMPT] * 3, GREEDY, adapters)
+    stack = getattr(engine.runner._lora, "_stack", None)
+    held = [weakref.ref(found) for found in (tensor_of(adapters[0].weights), stack) if found is not None]
+    del stack
+    for adapter in adapters[1:]:
+        registry.acquire(adapter.name)
+    registry.load(write_adapter(tmp_path / "d", read_qwen_config(tiny_qwen2), seed=9))
+    gc.collect()
+    assert not adapters[0].is_resident and sorted(engine.active_adapters()) == [2, 3]
+    assert all(found() is None for found in held)
+    registry.unload("d")
+    registry.ensure_resident(registry.acquire("a"))
+    assert engine.generate([PROMPT] * 3, GREEDY, adapters) == before
 
 
 def test_reloaded_under_its_old_name_it_finds_nothing_of_the_old(
