@@ -96,7 +96,7 @@ def render_card(
         *(score_row(pair) for pair in pairs),
         "",
         f"Measured on {measured['machine']}, commit {measured['commit']}, {measured['date'][:10]}, bootstrap seed "
-        f"{measured['seed']}, by `python -m specialists.evaluation.run`; the reports are in `scores.json`.",
+        f"{measured['seed']}, by `polymath evaluate specialist`; the reports are in `scores.json`.",
         "",
         "## Trained",
         "",

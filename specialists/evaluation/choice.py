@@ -102,7 +102,8 @@ class MultipleChoice(FileTask[ChoiceItem]):
 
     def is_well_formed(self, item: ChoiceItem, text: str) -> bool:
         """The letter of an option and nothing else; a full stop is forgiven."""
-        return text.strip().removesuffix(".") in LETTERS[: len(item.options)] and bool(text.strip(". \n"))
+        letter = text.strip().removesuffix(".")
+        return len(letter) == 1 and letter in LETTERS[: len(item.options)]
 
     def reference(self, item: ChoiceItem) -> str:
         return item.letter

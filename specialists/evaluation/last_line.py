@@ -3,13 +3,15 @@
 import re
 from dataclasses import dataclass
 
+from specialists.evaluation.boxed import find_boxed
+
 MARK = "Answer:"
 
 _MARKED = re.compile(
-    r"^\W*(?:final\s+)?answer\W*?(?::|\bis\b)[\s*:]*(.*?)[*\s]*$", re.IGNORECASE | re.MULTILINE
+    r"^\W*(?:the\s+)?(?:final\s+|correct\s+)?answer\W*?(?::|\bis\b)[\s*:]*(.*?)[*\s]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _WITHIN = re.compile(r"\banswer\s+is:?\s+(.+)", re.IGNORECASE)
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX = re.compile(r"\\text\s*\{([^{}]*)\}|\\([$%])|\\[()\[\]]")
 _SHORT = 4  # words: a number with its unit, whose full stop is not part of it
 
@@ -28,18 +30,19 @@ def read_last_line(text: str) -> LastLine:
     if not lines:
         return LastLine("", False)
     is_marked = lines[-1].startswith(MARK) and bool(lines[-1].removeprefix(MARK).strip())
-    for pattern in (_MARKED, _BOXED, _WITHIN):
-        stated = [found.strip() for found in pattern.findall(text) if found.strip()]
-        if stated:
-            return LastLine(_clean(stated[-1]), is_marked)
+    for stated in (_MARKED.findall(text), find_boxed(text), _WITHIN.findall(text)):
+        said = [answer.strip() for answer in stated if answer.strip()]
+        if said:
+            return LastLine(_clean(said[-1]), is_marked)
     return LastLine(_clean(lines[-1]), is_marked)
 
 
 def _clean(answer: str) -> str:
     answer = _LATEX.sub(lambda match: match[1] or match[2] or "", answer).strip(" *`")
-    if len(answer) > 1 and answer[0] == answer[-1] == "$":
-        answer = answer[1:-1]
-    return answer.removesuffix(".").strip() if len(answer.split()) <= _SHORT else answer.strip()
+    if len(answer.split()) <= _SHORT:
+        answer = answer.removesuffix(".").strip()
+    is_formula = len(answer) > 1 and answer[0] == answer[-1] == "$"
+    return answer[1:-1].strip() if is_formula else answer
 
 
 def rewrite_last_line(text: str, answer: str) -> str:

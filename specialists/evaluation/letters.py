@@ -8,9 +8,10 @@ line; the only option that is mentioned by its letter; the only option whose tex
 import re
 from collections.abc import Sequence
 
+from specialists.evaluation.boxed import find_boxed
+
 LETTERS = "ABCDEFGHIJ"
 
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _MARKUP = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\b|[*_`$\"“”«»{}\\]")
 _NEGATED = re.compile(
     r"\b(?:not|isn't|no\s+es)\s+(?:(?:the|la|option|opción|answer|respuesta)\s+)*\(?[A-J]\b\)?", re.IGNORECASE
@@ -40,7 +41,7 @@ _SECOND = re.compile(
 def read_letter(text: str, options: Sequence[str]) -> str | None:
     """The letter of the option an answer chooses, `A` being the first; None when it chooses none, or several."""
     letters = LETTERS[: len(options)]
-    boxed = _BOXED.findall(text)
+    boxed = find_boxed(text)
     if boxed:
         found = _read(_clean(boxed[-1]), letters)
         if found:

@@ -6,6 +6,7 @@ longer than `TIMEOUT_SECONDS`; what cannot be compared in time is not equivalent
 """
 
 import atexit
+import logging
 import multiprocessing
 import re
 import threading
@@ -85,6 +86,7 @@ def _serve(pipe: Connection) -> None:
     """In the child: say that it is ready, then answer until the pipe closes."""
     from math_verify import parse, verify
 
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that nobody but us watches the time
     pipe.send("ready")
     while True:
         try:

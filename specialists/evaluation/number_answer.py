@@ -7,6 +7,8 @@ Reading is flexible: the number after the last `####`, else in the last `\boxed{
 import re
 from fractions import Fraction
 
+from specialists.evaluation.boxed import find_boxed
+
 # A sign belongs to the number only where no operand stands before it: "5-3" and "5 - 3" hold 5 and 3,
 # "= -3" holds -3.
 _SIGN = r"(?:(?<![\w)\].%])-(?=[$€£\d.\\]))?"
@@ -18,7 +20,6 @@ _NUMBER = re.compile(
     rf"|(?:(?P<whole>\d+)\s(?=\d+/\d))?(?P<top>{_PLAIN})(?:\s?/\s?(?P<bottom>{_PLAIN})(?![\d/]))?)"
 )
 _MARKED = re.compile(r"####\s*(.+)")
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _ANSWER_IS = re.compile(r"answer\s*(?:is|:|=)\s*:?\s*([^\n]+)", re.IGNORECASE)
 _FORM = re.compile(r"####\s-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 
@@ -45,8 +46,8 @@ def _fraction(digits: str) -> Fraction:
 
 def extract_answer(text: str) -> Fraction | None:
     """The number an answer states, by the preference in the module docstring; None when it holds none."""
-    for pattern in (_MARKED, _BOXED, _ANSWER_IS):
-        for stated in reversed(pattern.findall(text)):
+    for found in (_MARKED.findall(text), find_boxed(text), _ANSWER_IS.findall(text)):
+        for stated in reversed(found):
             numbers = find_numbers(_after_equals(stated))
             if numbers:
                 # A value, and then perhaps words ("18 dollars for 2 days"): the first number is the value.

@@ -2,8 +2,8 @@
 
 A number counts with its scale, rounded to two decimals before it: `17.7 percent`, `17.7%` and a bare `0.177` are
 the same. Several answers are sorted and compared as one text, F1 over its set of words; for arithmetic and
-counting F1 is the exact match. Follows `tatqa_metric.py` of NExTplusplus/TAT-QA, of which the table in the tests
-is an independent check.
+counting F1 is the exact match. Follows `tatqa_metric.py` of NExTplusplus/TAT-QA; docs/evaluation.md says how that was
+checked.
 """
 
 import re
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 SCALES = ("thousand", "million", "billion", "percent")
 
-_FACTORS = {"hundred": 100.0, "thousand": 1e3, "million": 1e6, "billion": 1e9, "percent": 0.01}
+_FACTORS = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "percent": 0.01}
+_NUMBER = re.compile(r"(?P<digits>[+-]?\d+(?:\.\d+)?)|[+-]?\.\d+")
 _NOT_IN_NUMBERS = str.maketrans("", "", "'\"\\$€£¥%(),[]")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
@@ -59,9 +60,9 @@ def _with_scale(text: str, scale: str) -> str:
     return f"{round(value, 2) * _factor(scale):.4f}"
 
 
-def _factor(text: str) -> float:
+def _factor(text: str) -> float | int:
     """The factor of the first scale word that the text holds, 1 without one."""
-    return next((factor for word, factor in _FACTORS.items() if word in text.lower()), 1.0)
+    return next((factor for word, factor in _FACTORS.items() if word in text.lower()), 1)
 
 
 def is_number(text: str) -> bool:
@@ -71,18 +72,20 @@ def is_number(text: str) -> bool:
         is_a_number = bool(words) and float(words[0]) == float(words[0])  # not a nan
     except ValueError:
         return False
-    return is_a_number and (len(words) == 1 or _factor(words[1]) != 1.0)
+    return is_a_number and (len(words) == 1 or _factor(words[1]) != 1)
 
 
-def to_number(text: str) -> float | None:
-    """The first number of a text with its word scale, percent sign and the minus of brackets."""
-    match = re.search(r"[+-]?\d+(?:\.\d+)?", text.translate(_NOT_IN_NUMBERS))
-    if match is None:
+def to_number(text: str) -> float | int | None:
+    """The first number of a text with its word scale, percent sign and the minus of brackets; None for `.5` alone."""
+    match = _NUMBER.search(text.translate(_NOT_IN_NUMBERS))
+    if match is None or match["digits"] is None:
         return None
+    # Whole numbers stay whole, since `5` and `5.0` are different words to the metric.
+    number: float | int = float(match["digits"]) if "." in match["digits"] else int(match["digits"])
     scaled = re.search(r"[\d.]+\s?[a-zA-Z]+", text)
-    sign = -1.0 if re.search(r"\([\d.\s]+\)", text) else 1.0
-    percent = 0.01 if re.search(r"[\d.\s]+%", text) else 1.0
-    return round(float(match[0]) * (_factor(scaled[0]) if scaled else 1.0) * sign * percent, 4)
+    sign = -1 if re.search(r"\([\d.\s]+\)", text) else 1
+    percent = 0.01 if re.search(r"[\d.\s]+%", text) else 1
+    return round(number * (_factor(scaled[0]) if scaled else 1) * sign * percent, 4)
 
 
 def _normalize(text: str) -> str:
@@ -90,9 +93,9 @@ def _normalize(text: str) -> str:
 
 
 def _normalize_word(word: str) -> str:
-    if is_number(word):
-        return str(to_number(word))
-    return _ARTICLES.sub(" ", word.translate(_PUNCTUATION))
+    if not is_number(word):
+        word = word.translate(_PUNCTUATION)
+    return _ARTICLES.sub(" ", str(to_number(word)) if is_number(word) else word)
 
 
 def _compare(predicted: str, gold: str) -> tuple[bool, float]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from specialists.evaluation.boxed import find_boxed
 from specialists.evaluation.file_task import Files, FileTask
 from specialists.evaluation.last_line import read_last_line
 from specialists.evaluation.math_equivalence import is_equivalent
@@ -42,10 +43,10 @@ class CompetitionMath(FileTask[MathProblem]):
 
     def grade(self, item: MathProblem, text: str) -> Grade:
         boxed = find_boxed(text)
-        stated = boxed if boxed is not None else read_last_line(text).answer
+        stated = boxed[-1] if boxed else read_last_line(text).answer
         return Grade(
             correct=bool(stated) and is_equivalent(item.answer, stated),
-            well_formed=boxed is not None,
+            well_formed=bool(boxed),
             extracted=stated or None,
             expected=item.answer,
         )
@@ -54,7 +55,7 @@ class CompetitionMath(FileTask[MathProblem]):
         return item.solution
 
     def rewrite(self, item: MathProblem, text: str) -> str | None:
-        return text.strip() if find_boxed(text) is not None else None
+        return text.strip() if find_boxed(text) else None
 
 
 class Math500(CompetitionMath):
@@ -79,14 +80,3 @@ class Aime2024(CompetitionMath):
 
     def parse(self, row: Any, row_id: str) -> Iterable[MathProblem]:
         yield MathProblem(row_id, row["problem"], str(int(row["answer"])), row["solution"])
-
-
-def find_boxed(text: str) -> str | None:
-    r"""What the last closed `\boxed{}` holds, braces within it included; None without one."""
-    for start in reversed([match.end() for match in re.finditer(r"\\boxed\s*\{", text)]):
-        depth = 1
-        for place in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[place], 0)
-            if depth == 0:
-                return text[start:place].strip() or None
-    return None
