@@ -14,7 +14,8 @@ from pathlib import Path
 from specialists.evaluation.card import write_card
 from specialists.gate import GateError, ReportPair, Verdict, judge
 from specialists.manifest import read_manifest
-from specialists.training.adapter_folder import RECIPE_FILE, TRAINING_FILE, sync_folder, sync_path
+from specialists.sources.disk import sync_file
+from specialists.training.adapter_folder import RECIPE_FILE, TRAINING_FILE, sync_folder
 from specialists.training.method_sections import Gate
 
 MAX_SPECIALIST_BYTES = 10_000_000
@@ -92,7 +93,7 @@ def _take_place(folder: Path, target: Path) -> None:
         _exchange(folder, target)
     else:
         folder.rename(target)
-    sync_path(target.parent)
+    sync_file(target.parent)
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -1,7 +1,6 @@
 """How a finished adapter reaches its folder: written beside it, synced, renamed; nobody ever sees half of one."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 from specialists.evaluation.provenance import current_commit
 from specialists.manifest import MANIFEST_FILE, SpecialistManifest
+from specialists.sources.disk import sync_file
 from specialists.training.lora import TrainableModel
 from specialists.training.recipe import Recipe
 
@@ -36,7 +36,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         yield partial
         sync_folder(partial)
         partial.rename(out)
-        sync_path(out.parent)
+        sync_file(out.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -45,16 +45,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
 def sync_folder(folder: Path) -> None:
     """Wait until the folder's files and names are on the disk."""
     for path in folder.iterdir():
-        sync_path(path)
-    sync_path(folder)
-
-
-def sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_file(path)
+    sync_file(folder)
 
 
 def write_adapter(

@@ -18,6 +18,7 @@ from specialists.training.method import Batch, pack_part, validation_loss
 from specialists.training.method_sections import Distill
 from specialists.training.packing import Pack
 from specialists.training.projection import Projections
+from specialists.training.recipe import RecipeError
 from specialists.training.sft import Schedule
 from specialists.training.teacher import Lesson, TeachPack, behind
 
@@ -38,7 +39,10 @@ class Source:
 
 
 class DistillMethod:
-    """Learns from the teachers on the schedule's packs; `write` may put the student's own answers in their place."""
+    """Learns from the teachers on the schedule's packs; `write` may put the student's own answers in their place.
+
+    Raises RecipeError when the settings name a layer that the student does not have.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,11 @@ class DistillMethod:
         teachers: Sequence[Source],
         write: WritePacks | None = None,
     ) -> None:
+        deepest = max(pair.student for pair in settings.layers)
+        if settings.hidden_weight and deepest >= model.num_layers:
+            raise RecipeError(
+                f"distill.layers names the student's layer {deepest}; it has {model.num_layers}"
+            )
         self._model = model
         self._schedule = schedule
         self._settings = settings

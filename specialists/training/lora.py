@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from specialists.training.frozen_weights import FrozenWeight, freeze_weight
 from specialists.training.packed_model import load_causal_model, run_body
 from specialists.training.packing import Pack
+from specialists.training.recipe import RecipeError
 from specialists.training.sections import BaseQuantization, Lora
 
 _ADAPTER = "default"
@@ -113,7 +114,6 @@ class TrainableModel:
         self._body = causal.model
         self.head: Tensor = causal.lm_head.weight  # [vocab_size, hidden_size], frozen
         self.num_layers: int = causal.config.num_hidden_layers
-        self.width: int = causal.config.hidden_size
         self.parameters: dict[str, nn.Parameter] = {
             name: parameter for name, parameter in peft_model.named_parameters() if parameter.requires_grad
         }
@@ -172,12 +172,12 @@ def load_trainable(
 ) -> TrainableModel:
     """Load the base and put a fresh adapter on it: A random by the seed, B zero.
 
-    Raises OSError naming the folder when there is no model, ValueError when the recipe's layers do not exist.
+    Raises OSError naming the folder when there is no model, RecipeError when its layers do not exist.
     """
     model = load_causal_model(base, dtype)
     num_layers = model.config.num_hidden_layers
     if lora.first_layer >= num_layers:
-        raise ValueError(f"lora.first_layer is {lora.first_layer}, but the base has {num_layers} layers")
+        raise RecipeError(f"lora.first_layer is {lora.first_layer}, but the base has {num_layers} layers")
     torch.manual_seed(seed)
     config = LoraConfig(
         r=lora.rank,

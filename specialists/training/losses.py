@@ -59,7 +59,6 @@ class _ChunkedRowLoss(torch.autograd.Function):
             logits = padded @ head.t()  # [chunk, vocab]
             total += _sum_terms(logits[:num_rows], terms, rows, leave_grad=needs_grad)
             if needs_grad:
-                logits[num_rows:] = 0.0
                 grad[rows] = (logits @ head)[:num_rows]
         ctx.save_for_backward(grad)
         return total

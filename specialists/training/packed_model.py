@@ -52,7 +52,6 @@ class FrozenModel:
         self._body = causal.model
         self.head: Tensor = causal.lm_head.weight  # [vocab_size, hidden_size]
         self.num_layers: int = causal.config.num_hidden_layers
-        self.width: int = causal.config.hidden_size
 
     def layer_states(self, pack: Pack) -> tuple[Tensor, ...]:
         """[num_loss_positions, width] behind the embeddings and behind each layer, at the pack's loss positions."""

@@ -29,3 +29,21 @@ def test_another_run_or_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read"):
         read_checkpoint(tmp_path, "run")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file write failed")])
+def test_a_full_disk_leaves_the_checkpoint_before_it_whole(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path, "run", {"step": 3})
+
+    def fail(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fail)
+        with pytest.raises(CheckpointError, match=r"cannot write .*checkpoint\.pt .*make room and resume"):
+            write_checkpoint(tmp_path, "run", {"step": 4})
+    assert read_checkpoint(tmp_path, "run") == {"step": 3}
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]

@@ -15,6 +15,7 @@ from specialists.training import distill_setup
 from specialists.training.data import PromptGroup
 from specialists.training.method_sections import Distill, LayerPair, Teacher
 from specialists.training.packing import build_pack
+from specialists.training.recipe import RecipeError
 from specialists.training.run import train
 from specialists.training.run_folders import Folders
 from specialists.training.teacher import LoadedTeacher, TeacherError, find_teacher
@@ -200,3 +201,8 @@ def test_a_teacher_with_another_vocabulary_or_too_few_layers_is_refused(
     settings = Distill(hidden_weight=1, layers=(LayerPair(student=0, teacher=2),))
     with pytest.raises(TeacherError, match="the teacher's layer 2; it has 2"):
         LoadedTeacher(teacher, settings, 400, torch.float32)
+
+
+def test_a_layer_the_student_does_not_have_is_refused(folders: Folders, teacher: Path) -> None:
+    with pytest.raises(RecipeError, match="the student's layer 3; it has 3"):
+        run(folders, teacher, "hidden_weight = 1\nlayers = [{ student = 3, teacher = 0 }]")
