@@ -21,6 +21,7 @@ from specialists.sources.progress import SILENT, Progress
 __all__ = [
     "BaseModelError",
     "SourceError",
+    "base_name",
     "base_sha256",
     "import_base",
     "import_encoder",
@@ -88,6 +89,14 @@ def base_sha256(folder: Path) -> str | None:
     """The identity of the weights a base was imported from; None for a folder that was not imported."""
     try:
         return read_record(folder).source_sha256
+    except DamagedCacheError:
+        return None
+
+
+def base_name(folder: Path) -> str | None:
+    """What the weights are called that a base was imported from; None for a folder that was not imported."""
+    try:
+        return read_record(folder).source
     except DamagedCacheError:
         return None
 

@@ -16,10 +16,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from specialists.adapters.checkpoint import read_checkpoint
+from specialists.base_model import base_sha256
 from specialists.engine.qwen_config import read_qwen_config
 from specialists.evaluation.provenance import current_commit
 from specialists.manifest import MANIFEST_FILE, SpecialistManifest, read_manifest
-from specialists.training.adapter_folder import TRAINING_FILE, base_sha256, whole_folder
+from specialists.training.adapter_folder import TRAINING_FILE, whole_folder
 
 MergeMethod = Literal["linear", "ties", "dare_ties", "svd"]
 _MERGED = "merged"

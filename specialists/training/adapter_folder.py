@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from specialists.base_model import base_sha256
 from specialists.evaluation.provenance import current_commit
 from specialists.manifest import MANIFEST_FILE, SpecialistManifest
 from specialists.sources.disk import sync_file
@@ -75,23 +76,3 @@ def _path_in_repository(path: Path) -> str:
     root = Path(__file__).resolve().parents[2]
     resolved = path.resolve()
     return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else path.name
-
-
-def base_sha256(base: Path) -> str | None:
-    """The identity of the weights the base was imported from; None for a folder that was not imported."""
-    source = _import_record(base).get("source_sha256")
-    return source if isinstance(source, str) else None
-
-
-def base_name(base: Path) -> str | None:
-    """What the imported weights are called; None for a folder that was not imported."""
-    name = _import_record(base).get("source")
-    return name if isinstance(name, str) else None
-
-
-def _import_record(base: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((base / "polymath.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

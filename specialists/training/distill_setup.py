@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from specialists.training.adapter_folder import base_sha256
+from specialists.base_model import base_sha256
 from specialists.training.data import DataError, PromptGroup
 from specialists.training.distill import DistillMethod, Source, WritePacks
 from specialists.training.packing import Pack, pack_groups

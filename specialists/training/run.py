@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from specialists.base_model import base_name
 from specialists.evaluation.provenance import describe_machine
 from specialists.tokenizer import ChatTokenizer
-from specialists.training.adapter_folder import base_name, write_adapter
+from specialists.training.adapter_folder import write_adapter
 from specialists.training.checkpoint import CHECKPOINT_FILE
 from specialists.training.distill_setup import build_distillation
 from specialists.training.grpo_setup import build_grpo

@@ -191,7 +191,7 @@ def test_an_existing_folder_and_missing_data_are_refused(folders: Folders, recip
 def test_a_recipe_for_another_base_is_refused(folders: Folders, recipe: Path, tmp_path: Path) -> None:
     base = tmp_path / "other"
     base.mkdir()
-    (base / "polymath.json").write_text('{"source": "Qwen-9"}')
+    (base / "polymath.json").write_text('{"source": "Qwen-9", "source_sha256": "0", "files": {}}')
     with pytest.raises(RecipeError, match="for the base 'tiny', found 'Qwen-9'"):
         train(recipe, Folders(base=base, data=folders.data, out=folders.out))
 
