@@ -1,5 +1,6 @@
 """What is told about specialists, out of the registry, the roster and the dispatcher."""
 
+from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,7 @@ def adapter_list(services: Services) -> AdapterListBody:
     limits = services.registry.limits
     return AdapterListBody(
         data=_bodies(services),
+        draining=_draining(services.registry.statuses()),
         resident_bytes=services.registry.num_resident_bytes,
         max_resident_bytes=limits.max_resident_bytes,
         max_resident=limits.max_resident,
@@ -36,9 +38,7 @@ def _bodies(services: Services) -> list[AdapterBody]:
     found: dict[str, AdapterBody] = {}
     for name, generations in groupby(services.registry.statuses(), key=lambda status: status.name):
         current, *old = generations  # the current generation comes first, if the name has one
-        draining = [
-            Draining(generation=s.generation, in_flight=s.in_flight) for s in (current, *old) if s.draining
-        ]
+        draining = _draining((current, *old))
         if not current.draining:
             found[name] = _loaded(services, current, draining)
     for name, reason in services.refused.items():
@@ -47,6 +47,14 @@ def _bodies(services: Services) -> list[AdapterBody]:
         else:
             found[name] = _refused(name, services.roster.record(name), reason)
     return [found[name] for name in sorted(found)]
+
+
+def _draining(statuses: "Iterable[AdapterStatus]") -> list[Draining]:
+    return [
+        Draining(name=status.name, generation=status.generation, in_flight=status.in_flight)
+        for status in statuses
+        if status.draining
+    ]
 
 
 def _loaded(services: Services, status: "AdapterStatus", draining: list[Draining]) -> AdapterBody:
