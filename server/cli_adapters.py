@@ -182,10 +182,9 @@ def _print_list(answer: Mapping[str, Any]) -> None:
     for entry in answer["data"]:
         if entry["error"]:
             console.print(f"[red]{escape(entry['name'])}[/]: {escape(entry['error'])}", soft_wrap=True)
-        for old in entry["draining"]:
-            console.print(
-                f"{escape(entry['name'])}: generation {old['generation']} drains, {old['in_flight']} in use"
-            )
+    for old in answer["draining"]:
+        name, generation = escape(old["name"]), old["generation"]
+        console.print(f"{name}: generation {generation} drains, {old['in_flight']} in use")
     console.print(
         f"[dim]{answer['resident_bytes'] / 1e6:.1f} of {answer['max_resident_bytes'] / 1e6:.0f} MB in memory[/]"
     )

@@ -92,10 +92,6 @@ class Roster:
         """
         return await self._run("unload", lambda: self._unload(name, expected_generation))
 
-    async def refresh(self) -> None:
-        """Take over now what other servers have changed. Raises StoreError."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._refresh)
-
     def restore(self) -> None:
         """At the start, before anything serves: what the settings offer and the database remembers.
 

@@ -29,6 +29,7 @@ from server.api.body import json_body
 from server.api.deps import LifecycleDep, ServicesDep
 from server.api.openapi import load_body, request_body
 from server.api.upload import MULTIPART, received
+from server.errors import InvalidRequestError
 from server.roster_request import LoadRequest
 from server.services import Services
 from server.store.record import Source
@@ -171,6 +172,8 @@ async def _load_request(
         return
     limit = services.settings.max_upload_bytes
     async with received(request, LoadAdapterRequest, services.roster.content, limit) as (asked, folder):
+        if asked.path is not None:
+            raise InvalidRequestError("path: cannot be given together with uploaded files", param="path")
         yield asked, folder
 
 

@@ -19,6 +19,7 @@ def adapter_list(services: Services) -> AdapterListBody:
     limits = services.registry.limits
     return AdapterListBody(
         data=_bodies(services),
+        draining=_draining(services.registry.statuses()),
         resident_bytes=services.registry.num_resident_bytes,
         max_resident_bytes=limits.max_resident_bytes,
         max_resident=limits.max_resident,
@@ -56,8 +57,12 @@ def just_loaded_body(services: Services, status: "AdapterStatus", source: Source
     return _loaded(services, status, source, _draining(generations))
 
 
-def _draining(generations: Iterable["AdapterStatus"]) -> list[Draining]:
-    return [Draining(generation=s.generation, in_flight=s.in_flight) for s in generations if s.draining]
+def _draining(statuses: "Iterable[AdapterStatus]") -> list[Draining]:
+    return [
+        Draining(name=status.name, generation=status.generation, in_flight=status.in_flight)
+        for status in statuses
+        if status.draining
+    ]
 
 
 def _loaded(

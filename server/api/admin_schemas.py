@@ -78,6 +78,7 @@ class VllmUnloadRequest(BaseModel):
 class Draining(BaseModel):
     """A generation that lost its name and still has requests."""
 
+    name: str
     generation: int
     in_flight: int
 
@@ -124,6 +125,7 @@ class AdapterListBody(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[AdapterBody]
+    draining: list[Draining] = Field(description="of all names, also of those that are gone")
     resident_bytes: int
     max_resident_bytes: int
     max_resident: int

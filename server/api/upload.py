@@ -171,7 +171,6 @@ class _Receiver:
                 raise IntakeError("the upload has more than one archive", "duplicate_file")
             self._archive = path = self._packed / "archive"
         else:
-            # Some clients send a folder's name along; where it lay there says nothing here.
             check_name(filename, self._names)
             path = self._folder / filename
         self._part.file = path.open("xb")

@@ -237,9 +237,12 @@ def test_unloading_waits_for_what_runs_and_says_so_at_the_deadline(operator: Ope
         1,
     )
     assert operator.chat("busy").status_code == 404, "the name is gone at once"
+    listing = operator.http.get("/admin/adapters").json()
+    assert listing["draining"] == [{"name": "busy", "generation": generation, "in_flight": 1}]
+    assert "busy" not in [entry["name"] for entry in listing["data"]]
     again = operator.loaded("busy", operator.root / "busy")
     assert again["generation"] > generation
-    assert again["draining"] == [{"generation": generation, "in_flight": 1}]
+    assert again["draining"] == [{"name": "busy", "generation": generation, "in_flight": 1}]
     registry.release(held)
     assert operator.get("busy")["draining"] == []
 

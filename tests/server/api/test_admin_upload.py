@@ -319,6 +319,7 @@ def test_malformed_bodies_are_refused(operator: Operator, body: bytes, content_t
         ({"nonsense": "1"}, "nonsense"),
         ({"name": ["a", "b"]}, "name"),
         ({"intent": ""}, "intent"),
+        ({"path": "/srv/x"}, "path"),
     ],
 )
 def test_fields_are_checked(operator: Operator, files: Files, fields: dict[str, Any], param: str):
