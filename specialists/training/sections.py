@@ -110,12 +110,13 @@ class Pretask(Section):
 
 class Shortcut(Section):
     """Against a favourite answer letter. For each pack, the mean of the predicted shares of `labels` is compared with
-    the shares of the right answers; a divergence beyond `tolerance` (nats) costs `weight` times itself a question.
+    the shares of the right answers; what of the divergence is beyond `tolerance` (nats) costs `weight` times itself
+    a question. Twenty questions with even right answers diverge by 0.08 by chance; always the same letter is 0.7 and more.
     """
 
     labels: tuple[str, ...] = Field(("A", "B", "C", "D", "E"), min_length=2)
     weight: float = Field(1.0, gt=0)
-    tolerance: float = Field(0.02, ge=0)
+    tolerance: float = Field(0.15, ge=0)
 
 
 class Declaration(Section):
