@@ -119,13 +119,22 @@ class Delegator:
             session = None if turn is None else turn.state
             decision = decide(scores, self.policy, share, session=session, is_alone=is_alone)
             if options.remember:
-                kept = decision.intent if decision.accepted else GENERAL
-                num_turns = 0 if session is None else session.turns
-                self._sessions.put(key.kept_under, kept, num_turns + 1, utterance.text)
+                self._remember(key.kept_under, decision, turn, utterance.text, is_alone)
             if options.explain:
                 decision = replace(decision, nearest=intents.nearest(vector, NUM_NEAREST))
             decisions.append(decision)
         return decisions
+
+    def _remember(
+        self, key: str, decision: RoutingDecision, turn: Turn | None, text: str, is_alone: bool
+    ) -> None:
+        intent = decision.intent if decision.accepted else GENERAL
+        if turn is None:
+            self._sessions.put(key, intent, 1, text)
+            return
+        # With the base any subject may follow any other: the latest is the topic.
+        goes_on = intent == turn.state.intent != GENERAL and not is_alone
+        self._sessions.put(key, intent, turn.state.turns + 1, turn.topic if goes_on else text)
 
     def _read(
         self, utterances: Sequence[Utterance], intents: IntentSet, options: RoutingOptions
@@ -185,10 +194,10 @@ class Delegator:
 
 
 def _with_session(utterance: Utterance | None, turn: Turn | None) -> Utterance | None:
-    """The utterance, in the context of the session's last turn when the client sent none."""
-    if utterance is None or utterance.history or turn is None:
+    """The utterance in the context of its conversation's topic, where there is one, not of the message before."""
+    if utterance is None or turn is None:
         return utterance
-    return Utterance(utterance.text, turn.text)
+    return Utterance(utterance.text, turn.topic)
 
 
 def _distributions(intents: IntentSet, vectors: Floats, options: RoutingOptions) -> list[dict[str, float]]:

@@ -53,8 +53,9 @@ class FinishConfig:
     greatest_threshold: float = 0.8
     margin: float = 0.1
     range_prompts: int = 100  # of each intent, to find the 8-bit ranges
-    bank_rows: int = (
-        70  # of each specialist's intent; general, which is all the rest, gets three times as many
+    bank_rows: int = 60  # of each specialist's intent
+    bank_general_rows: int = (
+        480  # of general, which is all the rest and what a new intent is mostly cut out of
     )
     bank_examples: int = 20  # of each intent, from our own templates, with their text
     bank_check_rows: int = 40  # of each held-out source
@@ -182,12 +183,12 @@ def _source_weights(sources: Sequence[str]) -> Floats:
 def build_bank(corpus: Corpus, config: FinishConfig, dataset: DatasetConfig, classifier: Classifier) -> Bank:
     """Training rows to fit on, held-out rows to check on, and templates to show, as the served encoder sees them."""
     rng = random.Random(f"{dataset.seed} bank")
-    few = replace(dataset, per_intent=3 * config.bank_rows)
+    enough = replace(dataset, per_intent=max(config.bank_rows, config.bank_general_rows))
+    left = {**dict.fromkeys(INTENTS, config.bank_rows), GENERAL: config.bank_general_rows}
     fitted: list[Prompt] = []
-    taken = dict.fromkeys(INTENTS, 0)
-    for prompt in training_prompts(corpus, few, epoch=-2):
-        if taken[prompt.intent] < config.bank_rows * (3 if prompt.intent == GENERAL else 1):
-            taken[prompt.intent] += 1
+    for prompt in training_prompts(corpus, enough, epoch=-2):
+        if left[prompt.intent] > 0:
+            left[prompt.intent] -= 1
             fitted.append(prompt)
     shown: list[Prompt] = []
     for source in corpus.of_role(Role.TRAIN):

@@ -1,9 +1,11 @@
 """Fits deltas and head once: one member of the average that is served."""
 
+import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from router.model import IntentModel, collate, load_encoder
 from router.tokenizing import Encoded, PromptTokenizer
 
 Progress = Callable[[int, int, float], None]  # step, steps, loss of the step
+_CHECKPOINT_STEPS = 100
 _LINEARS = r"\.(attention\.self\.(query|value)|intermediate\.dense|output\.dense)$"
 ALL_LAYERS = rf"layer\.[0-5]{_LINEARS}"
 UPPER_LAYERS = rf"layer\.[2-5]{_LINEARS}"  # a third cheaper to train, for lack of a backward pass below them
@@ -56,8 +59,12 @@ def fit_member(
     config: FitConfig,
     member: Member,
     progress: Progress,
+    checkpoint: Path,
 ) -> dict[str, torch.Tensor]:
-    """Trains one member; its deltas and head, as they are saved. Raises DelegatorError for an unusable encoder."""
+    """Trains one member; its deltas and head, as they are saved. Raises DelegatorError for an unusable encoder.
+
+    Goes on from the file `checkpoint` where there is one, exactly as if it had never stopped, and removes it at the end.
+    """
     torch.manual_seed(member.seed)
     model = IntentModel(load_encoder(encoder), len(INTENTS))
     trained = lora.adapt(model.encoder, member.targets, config.rank, config.alpha / config.rank, member.seed)
@@ -81,21 +88,45 @@ def fit_member(
         optimizer, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
     )
     model.eval()  # no dropout: freshly laid out prompts regularize, and dropout is slow on a CPU
-    step = 0
-    for batches in epochs:
-        for encoded, labels in batches:
-            loss = _step(model, encoded, labels, config)
-            loss.backward()
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            step += 1
-            progress(step, steps, loss.item())
+    state = {"head": model.head, "optimizer": optimizer, "schedule": schedule}
+    done = _resume(checkpoint, trained, state)
+    for step, (encoded, labels) in enumerate(itertools.chain(*epochs), start=1):
+        if step <= done:
+            continue
+        loss = _step(model, encoded, labels, config)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        progress(step, steps, loss.item())
+        if step % _CHECKPOINT_STEPS == 0:
+            _save(checkpoint, step, trained, state)
+    checkpoint.unlink(missing_ok=True)
     tensors = lora.deltas(model.encoder)
     tensors["head.weight"] = (model.head.weight.detach() * config.head_scale).contiguous()
     tensors["head.bias"] = model.head.bias.detach().clone()
     return tensors
+
+
+def _save(checkpoint: Path, step: int, trained: Sequence[nn.Parameter], state: Mapping[str, Any]) -> None:
+    content = {name: part.state_dict() for name, part in state.items()}
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = checkpoint.with_suffix(".part")
+    torch.save({"step": step, "trained": [parameter.data for parameter in trained], **content}, unfinished)
+    unfinished.replace(checkpoint)
+
+
+def _resume(checkpoint: Path, trained: Sequence[nn.Parameter], state: Mapping[str, Any]) -> int:
+    """The steps that are behind; what they made is put in place."""
+    if not checkpoint.is_file():
+        return 0
+    content = torch.load(checkpoint, weights_only=True)
+    for parameter, saved in zip(trained, content["trained"], strict=True):
+        parameter.data.copy_(saved)
+    for name, part in state.items():
+        part.load_state_dict(content[name])
+    return int(content["step"])
 
 
 def _step(

@@ -18,15 +18,18 @@ from router.messages import message_text
 MAX_SESSIONS = 10_000
 TTL_SECONDS = 3600.0
 _READ_ROLES = frozenset({"system", "developer", "user"})
-_KEPT_CHARS = 1000  # of the last message, for clients that name a session and send no history
+_KEPT_CHARS = 1000  # of a topic
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What is remembered of a conversation: its state after the turn, and the turn's user text (its head)."""
+    """What is remembered of a conversation: its state after the turn, and the user text that set its topic (the head).
+
+    The topic is what later turns are read in the context of: after "why?" and "go on" it still says what is talked about.
+    """
 
     state: SessionState
-    text: str
+    topic: str
 
 
 class SessionStore:
@@ -70,9 +73,9 @@ class SessionStore:
             self._turns.move_to_end(key)
             return turn
 
-    def put(self, key: str, intent: str, turns: int, text: str) -> None:
+    def put(self, key: str, intent: str, turns: int, topic: str) -> None:
         """Remember a conversation's turn as its last."""
-        turn = Turn(SessionState(intent=intent, turns=turns), text[:_KEPT_CHARS])
+        turn = Turn(SessionState(intent=intent, turns=turns), topic[:_KEPT_CHARS])
         with self._lock:
             self._turns[key] = (self._clock(), turn)
             self._turns.move_to_end(key)

@@ -3,8 +3,8 @@
     POLYMATH_DATA=../shared/data polymath train router --out router/weights
 
 Averaging the weights of runs that began alike costs nothing to serve and generalizes better than either. Nothing of a
-held-out source is trained on; what is fitted there is said in finishing.py. Each finished run is kept in `members/` of the
-output, so that an interrupted training goes on with the next.
+held-out source is trained on; what is fitted there is said in finishing.py. Each run is kept in `members/` of the output,
+finished or as far as it came, so that an interrupted training goes on where it was.
 """
 
 import hashlib
@@ -68,7 +68,16 @@ def train_router(
             def note(step: int, steps: int, loss: float, number: int = number) -> None:
                 report_step(number * steps + step, len(config.members) * steps, loss)
 
-            tensors = fit_member(corpus, tokenizer, encoder, config.dataset, config.fit, member, note)
+            tensors = fit_member(
+                corpus,
+                tokenizer,
+                encoder,
+                config.dataset,
+                config.fit,
+                member,
+                note,
+                path.with_suffix(".checkpoint"),
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(tensors, path)
         trained.append(load_file(path))

@@ -10,6 +10,7 @@ from router.calibration import (
     fit_temperature,
     fit_threshold,
     negative_log_likelihood,
+    reliability,
     softmax,
 )
 
@@ -73,3 +74,11 @@ def test_softmax_is_a_distribution_and_keeps_the_order(logits: list[float], temp
     probabilities = softmax(np.array(logits), temperature)
     assert probabilities.sum() == pytest.approx(1.0)
     assert probabilities[int(np.argmax(logits))] == probabilities.max()
+
+
+def test_reliability_bins_hold_every_prompt():
+    probabilities = np.array([[0.9, 0.1], [0.95, 0.05], [0.4, 0.6], [0.5, 0.5]])
+    bins = reliability(probabilities, np.array([0, 1, 1, 0]), bins=5)
+    assert [entry["prompts"] for entry in bins] == [1, 1, 2]
+    assert bins[-1] == {"confidence": pytest.approx(0.925), "accuracy": 0.5, "prompts": 2}
+    assert bins[0]["accuracy"] == 1.0

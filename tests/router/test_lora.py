@@ -53,3 +53,46 @@ def test_targets_choose_the_layers(tiny_encoder: Path):
     )
     with pytest.raises(ValueError, match="pooler"):
         lora.adapt(encoder, targets="pooler", rank=2, scale=2.0, seed=0)
+
+
+def _part(encoder: Path, seed: int, targets: str) -> dict[str, torch.Tensor]:
+    adapted = load_encoder(encoder)
+    lora.adapt(adapted, targets=targets, rank=2, scale=2.0, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    for module in adapted.modules():
+        if isinstance(module, lora.LoraLinear):
+            module.lora_b.data = torch.randn(module.lora_b.shape, generator=generator) * 0.1
+    return {
+        **lora.deltas(adapted),
+        "head.weight": torch.full((3, 4), float(seed)),
+        "head.bias": torch.zeros(3),
+    }
+
+
+def test_an_average_is_the_mean_of_the_merged_weights(tiny_encoder: Path):
+    first, second = _part(tiny_encoder, 1, ""), _part(tiny_encoder, 5, r"layer\.1")
+    averaged = lora.average([first, second], [3.0, 1.0], rank=4)
+    plain = dict(load_encoder(tiny_encoder).named_parameters())
+    merged = []
+    for part in (first, second, averaged):
+        encoder = load_encoder(tiny_encoder)
+        lora.merge(encoder, part)
+        merged.append(dict(encoder.named_parameters()))
+    for name in plain:
+        expected = 0.75 * merged[0][name] + 0.25 * merged[1][name]
+        torch.testing.assert_close(merged[2][name], expected, rtol=1e-2, atol=1e-3)
+    assert averaged["head.weight"].unique().tolist() == [2.0]
+
+
+def test_an_average_of_one_is_the_same(tiny_encoder: Path):
+    part = _part(tiny_encoder, 1, "")
+    averaged = lora.average([part, _part(tiny_encoder, 2, "")], [1.0, 0.0], rank=2)
+    one, other = load_encoder(tiny_encoder), load_encoder(tiny_encoder)
+    lora.merge(one, part)
+    lora.merge(other, averaged)
+    torch.testing.assert_close(_states(one), _states(other), rtol=1e-2, atol=2e-3)
+
+
+def test_an_average_is_cut_to_the_rank(tiny_encoder: Path):
+    averaged = lora.average([_part(tiny_encoder, 1, ""), _part(tiny_encoder, 2, "")], [1.0, 1.0], rank=3)
+    assert {tensor.shape[0] for name, tensor in averaged.items() if name.endswith("lora_a")} == {3}

@@ -24,7 +24,7 @@ def test_a_turn_is_remembered():
     turn = store.get("a")
     assert turn is not None
     assert turn.state == SessionState(intent="math", turns=1)
-    assert len(turn.text) == 1000
+    assert len(turn.topic) == 1000
 
 
 def test_the_least_recently_used_goes_first():
@@ -62,7 +62,7 @@ def test_threads_never_see_a_broken_store():
             key = str((thread * 7 + number) % 20)
             store.put(key, "math", number, key)
             turn = store.get(key)
-            assert turn is None or turn.text == key
+            assert turn is None or turn.topic == key
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from router import fitting
 from router.dataset import DatasetConfig
 from router.delegator import Delegator
 from router.evaluate import evaluate_router
@@ -15,7 +16,7 @@ from router.fitting import FitConfig, Member
 from router.intents import INTENTS
 from router.item import Item, Role, Source
 from router.rendering import Layout
-from router.train import TrainConfig, train_router
+from router.train import TrainConfig, refinish_router, train_router
 
 LETTERS = dict(zip(INTENTS, "bdefghj", strict=True))
 
@@ -47,7 +48,14 @@ CONFIG = TrainConfig(
     ),
     fit=FitConfig(epochs=6, rank=2, lora_rate=1e-2, head_rate=5e-2, bfloat16=False),
     members=(Member(seed=1, targets="query|value|dense"), Member(seed=2, targets="dense", weight=0.5)),
-    finish=FinishConfig(max_tokens=24, range_prompts=10, bank_rows=20, bank_check_rows=10, fitted_chats=6),
+    finish=FinishConfig(
+        max_tokens=24,
+        range_prompts=10,
+        bank_rows=20,
+        bank_general_rows=40,
+        bank_check_rows=10,
+        fitted_chats=6,
+    ),
 )
 
 
@@ -85,6 +93,41 @@ def test_the_same_seed_gives_the_same_weights(
 ):
     train_router(Path(), tiny_encoder, tmp_path, CONFIG, sources=sources)
     assert (tmp_path / "router.safetensors").read_bytes() == (trained / "router.safetensors").read_bytes()
+
+
+def test_an_interrupted_training_goes_on_where_it_was(
+    trained: Path,
+    tmp_path: Path,
+    tiny_encoder: Path,
+    sources: Sequence[Source],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(fitting, "_CHECKPOINT_STEPS", 5)
+    seen: list[int] = []
+
+    def stop_late(step: int, steps: int, loss: float) -> None:
+        seen.append(step)
+        if len(seen) == steps * 3 // 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_router(Path(), tiny_encoder, tmp_path, CONFIG, stop_late, sources)
+    stopped_at = len(seen)
+    train_router(Path(), tiny_encoder, tmp_path, CONFIG, lambda step, *_: seen.append(step), sources)
+    assert len(seen) - stopped_at < stopped_at  # most of it was not done again
+    assert (tmp_path / "router.safetensors").read_bytes() == (trained / "router.safetensors").read_bytes()
+    assert not list(tmp_path.glob("members/*.checkpoint"))
+
+
+def test_what_is_fitted_after_training_can_be_fitted_again(
+    trained: Path, tmp_path: Path, tiny_encoder: Path, sources: Sequence[Source]
+):
+    for name in ("router.json", "router.safetensors"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    report = refinish_router(Path(), tiny_encoder, tmp_path, CONFIG, sources)
+    assert report["held_out"] == json.loads((trained / "report.json").read_text())["held_out"]
+    for name in ("router.json", "router.safetensors", "bank.json", "bank.safetensors"):
+        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
 
 
 def test_evaluation_measures_it_beside_its_baselines(
