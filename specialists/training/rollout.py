@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from specialists.adapters.errors import AdapterError
 from specialists.adapters.registry import AdapterRegistry, LoadedAdapter
 from specialists.engine.config import EngineConfig
 from specialists.engine.llm_engine import Completion, LLMEngine
@@ -39,7 +40,12 @@ class Writer:
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder), base_name="base")
             manifest = SpecialistManifest(name="in-training")
-            self._adapter = self._registry.load(Path(folder), manifest=manifest, replace=True)
+            try:
+                self._adapter = self._registry.load(Path(folder), manifest=manifest, replace=True)
+            except AdapterError as error:
+                if error.code != "no_effect":
+                    raise
+                self._adapter = None  # before its first step an adapter is the base
 
     def write(
         self, prompts: Sequence[Sequence[int]], max_tokens: int, temperature: float, seeds: Sequence[int]
