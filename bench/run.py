@@ -12,6 +12,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def _maker(adapters: list[LoadedAdapter]) -> Any:
 
     def make(number: int) -> LoadedAdapter:
         model = adapters[number % len(adapters)]
-        return LoadedAdapter(f"copy{number}", next(generations), model.manifest, model.weights)
+        return replace(model, name=f"copy{number}", generation=next(generations))
 
     return make
 
