@@ -69,9 +69,8 @@ def test_a_prompt_is_answered_by_its_specialist(
     served = intent in specialists
     assert raw.headers["x-polymath-intent"] == intent
     assert raw.headers["x-polymath-specialist"] == (intent if served else "base")
-    assert raw.headers["x-polymath-reason"] == (
-        "confident" if served or intent == "general" else "no_specialist"
-    )
+    reason = "out_of_scope" if intent == "general" else "confident" if served else "no_specialist"
+    assert raw.headers["x-polymath-reason"] == reason
     assert 0 < float(raw.headers["x-polymath-confidence"]) <= 1
     answer: Any = raw.parse()
     if stream:
