@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 COST_LIMIT = 0.5  # points of held-out accuracy that the other intents may lose
 MIN_EXAMPLES = 4
+LEAST_RECALL = 0.5  # of the examples themselves; an intent that finds fewer is no use and is refused
 RECALL_WARNING = 0.7  # of the examples themselves; below it they contradict each other or the trained intents
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from router import weights_file
-from router.added import COST_LIMIT, MIN_EXAMPLES, RECALL_WARNING, AddedIntent
+from router.added import COST_LIMIT, LEAST_RECALL, MIN_EXAMPLES, RECALL_WARNING, AddedIntent
 from router.bank import load_bank
 from router.calibration import Floats
 from router.classifier import Classifier
@@ -164,7 +164,8 @@ class Delegator:
     ) -> AddedIntent:
         """Makes a new intent routable from its examples; an added one of the same name is replaced.
 
-        Refused when the other intents would lose more than half a point on held-out prompts, unless `force`. Raises
+        It takes at most half a point of held-out prompts from the other intents, and is refused when it then finds fewer
+        than half of its own examples; `force` overrules both. Raises
         DelegatorError for a name that was trained, or fewer than four different examples with text.
         """
         started = time.perf_counter()
@@ -180,6 +181,8 @@ class Delegator:
         with self._changing:
             before = self._intents.without_intent(name)
             after = before.with_intent(name, description, distinct, vectors)
+            if not force:
+                after = after.sparing(COST_LIMIT / 100)
             outcome = _outcome(before, after, name, vectors, force, started)
             if outcome.accepted:
                 self._intents = after
@@ -219,11 +222,12 @@ def _outcome(
         flags.append(f"the other intents lose {cost:.1f} points on held-out prompts (allowed: {COST_LIMIT})")
     if recall < RECALL_WARNING:
         flags.append(f"only {recall:.0%} of its own examples are routed to it")
-    accepted = cost <= COST_LIMIT or force
+    accepted = (cost <= COST_LIMIT and recall >= LEAST_RECALL) or force
     if accepted:
         message = "; ".join([f"{name!r} is routable from {len(vectors)} examples", *flags])
     else:
-        message = f"{name!r} is refused: {flags[0]}"
+        why = flags[0] if flags else f"only {recall:.0%} of its own examples are routed to it"
+        message = f"{name!r} is refused: {why}"
     return AddedIntent(
         name=name,
         accepted=accepted,

@@ -14,6 +14,8 @@ from router.decision import NearestExample
 from router.hot import Fit, HotRow, fit_head, logits_of
 from router.intents import GENERAL
 
+_ABOVE = 1e-6  # ties go to the intent listed first
+
 
 @dataclass(frozen=True, slots=True)
 class HotIntent:
@@ -75,6 +77,23 @@ class IntentSet:
         for later in self.hot[place + 1 :]:
             rest = rest.with_intent(later.name, later.description, later.examples, later.vectors, fit)
         return rest
+
+    def sparing(self, limit: float) -> "IntentSet":
+        """The set with the last added row's bias as high as it is, or as low as it takes for the other intents to lose at
+        most the share `limit` of the bank's checking rows to it.
+        """
+        assert self.bank is not None and self.hot, "nothing was added"
+        rows = self.bank.is_check
+        others = self.logits(self.bank.vectors[rows])
+        own, others = others[:, -1], others[:, :-1]
+        was_right = others.argmax(axis=1) == self.bank.labels[rows]
+        leads = np.sort((own - others.max(axis=1))[was_right])[::-1]
+        allowed = int(limit * len(others))
+        if len(leads) <= allowed or leads[allowed] < 0:
+            return self
+        last = self.hot[-1]
+        row = HotRow(last.row.weight, last.row.bias - float(leads[allowed]) - _ABOVE)
+        return replace(self, hot=(*self.hot[:-1], replace(last, row=row)))
 
     def check_accuracy(self, only_specialists: bool = False) -> float:
         """Accuracy on the bank's checking rows, in [0, 1]; a row that goes to an added intent is wrong."""
