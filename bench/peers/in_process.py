@@ -29,6 +29,6 @@ def openvino_command(setup: Setup) -> list[str]:
     if not (model / "openvino_tokenizer.xml").exists():
         exporting = [str(folder / "bin" / "optimum-cli"), "export", "openvino", "--model", str(setup.base)]
         run([*exporting, "--task", "text-generation-with-past", "--weight-format", "int8", str(model)])
-    script = Path(__file__).with_name("openvino_genai.py")
+    script = Path(__file__).with_name("openvino_pipeline.py")
     weights = [str(adapter / "adapter_model.safetensors") for adapter in setup.adapters]
     return [str(python), str(script), str(model), *weights]

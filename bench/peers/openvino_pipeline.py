@@ -1,6 +1,6 @@
 """OpenVINO GenAI, 8-bit weights, its continuous batching in process: run by the peer's own python, not by ours.
 
-    python bench/peers/openvino_genai.py MODEL ADAPTER.safetensors ...
+    python bench/peers/openvino_pipeline.py MODEL ADAPTER.safetensors ...
 
 A batch may name an adapter for each request, but answers them all with one of them, without an error (seen with
 2026.x): so the four-adapter figure says how fast that is, and `mixed_is_right` whether the answers are those that each
