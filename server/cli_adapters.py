@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from server.command import ConfigOption, errors_in_a_sentence, load_settings
+
 if TYPE_CHECKING:
     from server.admin_client import AdminClient
 
@@ -26,9 +28,6 @@ Name = Annotated[str, typer.Argument(help="The specialist's name.")]
 UrlOption = Annotated[str | None, typer.Option("--url", help="Address of the server.")]
 KeyOption = Annotated[str | None, typer.Option("--key", help="Admin key.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print what the server answered.")]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with settings.", metavar="FILE")
-]
 
 
 @app.command("list")
@@ -110,9 +109,7 @@ def pin(
 ) -> None:
     """Keep a specialist in memory."""
     with _client(url, key, config) as client:
-        _show(
-            client.update(name, pinned=True), as_json, lambda body: typer.echo(f"{body['name']} is pinned.")
-        )
+        _show(client.update(name, pinned=True), as_json, _print_pinned)
 
 
 @app.command()
@@ -125,21 +122,15 @@ def unpin(
 ) -> None:
     """Let a specialist give way when memory is short."""
     with _client(url, key, config) as client:
-        _show(
-            client.update(name, pinned=False),
-            as_json,
-            lambda body: typer.echo(f"{body['name']} is not pinned."),
-        )
+        _show(client.update(name, pinned=False), as_json, _print_pinned)
 
 
 @contextmanager
 def _client(url: str | None, key: str | None, config: Path | None) -> "Iterator[AdminClient]":
     from server.admin_client import AdminClient
-    from server.command import errors_in_a_sentence
-    from server.settings import Settings
 
     with errors_in_a_sentence():
-        settings = Settings.load(config)
+        settings = load_settings(config)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         if key is None and settings.admin_key is not None:
             key = settings.admin_key.get_secret_value()
@@ -196,6 +187,10 @@ def _print_loaded(answer: Mapping[str, Any]) -> None:
         f"{answer['bytes'] / 1e6:.1f} MB, sha256 {answer['sha256'][:12]}) after {answer['milliseconds']:.0f} ms; "
         f"routing: {answer['routing']}."
     )
+
+
+def _print_pinned(answer: Mapping[str, Any]) -> None:
+    typer.echo(f"{answer['name']} is {'pinned' if answer['pinned'] else 'not pinned'}.")
 
 
 def _print_unloaded(answer: Mapping[str, Any]) -> None:

@@ -4,14 +4,11 @@ Decides names, defaults and what is printed; `measuring.py` does the work and is
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from server.command import ConfigOption, errors_in_a_sentence, examples, load_settings
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Measure on public tasks: a specialist, the base, the routed ensemble.", no_args_is_help=True
