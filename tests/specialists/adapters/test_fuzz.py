@@ -136,31 +136,28 @@ def test_any_config(folder: Path, thorough: bool):
     _restoring(folder / CONFIG_FILE, check)
 
 
-@both
-def test_any_damage_to_the_config(folder: Path, thorough: bool):
-    good = (folder / CONFIG_FILE).read_bytes()
+def check_damage(path: Path, thorough: bool, *budget: int) -> None:
+    """Every byte may change, go, or come; or all of them."""
+    good = path.read_bytes()
 
-    @repeat(thorough, 200, 2000)
+    @repeat(thorough, *budget)
     @given(st.one_of(st.binary(max_size=200), changes.map(lambda found: mutated(good, found))))
     def check(content: bytes) -> None:
-        (folder / CONFIG_FILE).write_bytes(content)
-        read_or_refuse(folder)
+        path.write_bytes(content)
+        read_or_refuse(path.parent)
 
-    _restoring(folder / CONFIG_FILE, check)
+    _restoring(path, check)
+
+
+@both
+def test_any_damage_to_the_config(folder: Path, thorough: bool):
+    check_damage(folder / CONFIG_FILE, thorough, 200, 2000)
 
 
 @both
 def test_any_damage_to_the_weights(folder: Path, thorough: bool):
-    """Lengths, headers, values: every byte may change, go, or come."""
-    good = (folder / WEIGHTS_FILE).read_bytes()
-
-    @repeat(thorough, 150, 2500)
-    @given(st.one_of(st.binary(max_size=200), changes.map(lambda found: mutated(good, found))))
-    def check(content: bytes) -> None:
-        (folder / WEIGHTS_FILE).write_bytes(content)
-        read_or_refuse(folder)
-
-    _restoring(folder / WEIGHTS_FILE, check)
+    """Lengths, headers, values."""
+    check_damage(folder / WEIGHTS_FILE, thorough, 150, 2500)
 
 
 @both
