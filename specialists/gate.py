@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from specialists.evaluation.bootstrap import Difference, paired_difference
+from specialists.evaluation.report import paired_scores
 from specialists.training.method_sections import Gate
 
 # The base's report on a task and the specialist's, as they are on disk.
@@ -84,19 +85,10 @@ def _mean_difference(pairs: Sequence[ReportPair]) -> Difference:
     total = sum(pair[0]["num_items"] for pair in pairs)
     for base, specialist in pairs:
         weight = total / (len(pairs) * base["num_items"])
-        ids = {*item_scores(base), *item_scores(specialist)}
-        # Reports name only the items that scored; the others are nameless zeros on both sides.
-        for number, key in enumerate(sorted(ids)):
-            before[f"{base['task']}/{number}"] = weight * item_scores(base).get(key, 0.0)
-            after[f"{base['task']}/{number}"] = weight * item_scores(specialist).get(key, 0.0)
-        for number in range(len(ids), base["num_items"]):
-            before[f"{base['task']}/{number}"] = after[f"{base['task']}/{number}"] = 0.0
+        for number, (score_before, score_after) in enumerate(paired_scores(base, specialist)):
+            before[f"{base['task']}/{number}"] = weight * score_before
+            after[f"{base['task']}/{number}"] = weight * score_after
     return paired_difference(before, after, seed=pairs[0][1]["seed"])
-
-
-def item_scores(report: Mapping[str, Any]) -> dict[str, float]:
-    """By item: its credit where the task gives some, else 1 for each right one."""
-    return dict(report["scores"]) if "scores" in report else dict.fromkeys(report["correct"], 1.0)
 
 
 def _points(difference: Difference) -> str:

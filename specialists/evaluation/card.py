@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from specialists.evaluation.bootstrap import bootstrap_interval
+from specialists.evaluation.report import paired_scores
 from specialists.manifest import MANIFEST_FILE, SpecialistManifest
 
 Pair = tuple[
@@ -60,16 +61,16 @@ def _accuracy(report: dict[str, Any] | None) -> str:
     if report is None:
         return ""
     low, high = report["interval"]
-    return f"{100 * report['accuracy']:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
+    credit = f", score {100 * report['score']:.1f}" if "scores" in report else ""
+    return f"{100 * report['accuracy']:.1f}% [{100 * low:.1f}, {100 * high:.1f}]{credit}"
 
 
 def _difference(pair: Pair) -> str:
-    """Points gained, with the 95% interval of a bootstrap over the same items."""
-    if pair[0] is None:
+    """Points gained (of credit, where the task gives some), with the 95% interval of a bootstrap over the same items."""
+    base, specialist = pair
+    if base is None:
         return ""
-    base, specialist = set(pair[0]["correct"]), set(pair[1]["correct"])
-    num_unchanged = pair[1]["num_items"] - len(base ^ specialist)
-    changes = [1.0] * len(specialist - base) + [-1.0] * len(base - specialist) + [0.0] * num_unchanged
+    changes = [after - before for before, after in paired_scores(base, specialist)]
     low, high = bootstrap_interval(changes, pair[1]["seed"])
     return f"{100 * sum(changes) / len(changes):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
@@ -88,7 +89,8 @@ def render_card(
         "",
         "## Measured",
         "",
-        "Greedy, one answer each; accuracy with its 95% bootstrap interval, the difference with that of a paired bootstrap. "
+        "Greedy, one answer each; accuracy with its 95% bootstrap interval; the difference (of the score, where there is "
+        "one) with that of a paired bootstrap. "
         "Form: the asked ending or code block. None of these rows was trained or tuned on.",
         "",
         "| task (items) | base | specialist | points | form, base | form, specialist | tokens, base | tokens, specialist |",

@@ -1,7 +1,7 @@
 """What one evaluation found: a small JSON report, beside the log of its answers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,18 @@ class Report:
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(path)
+
+
+def paired_scores(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Of two written reports of the same items: each item's credit (1 or 0 where the task gives none) in both."""
+    first, second = _item_scores(before), _item_scores(after)
+    pairs = [(first.get(key, 0.0), second.get(key, 0.0)) for key in sorted({*first, *second})]
+    # Reports name only the items that scored; the others are nameless zeros on both sides.
+    return pairs + [(0.0, 0.0)] * (before["num_items"] - len(pairs))
+
+
+def _item_scores(report: Mapping[str, Any]) -> dict[str, float]:
+    return dict(report["scores"]) if "scores" in report else dict.fromkeys(report["correct"], 1.0)
 
 
 def summarize_answers(answers: Sequence[GradedAnswer], seed: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A real server in a thread: uvicorn, a tiny random Qwen2 in the real engine, real adapters, real HTTP."""
 
-import json
 import socket
 import threading
 import time
@@ -18,8 +17,10 @@ from server.lifecycle import Lifecycle
 from server.loading import load_services
 from server.services import Services
 from server.settings import Settings
+from specialists.engine.qwen_config import read_qwen_config
 from tests.router.conftest import make_encoder, make_weights
 from tests.server.fakes import INTENTS, FixedIntents, KeywordDelegator
+from tests.specialists.adapters.tiny import write_adapter as write_peft_folder
 
 TINY_LIMITS: dict[str, Any] = {
     "dtype": "float32",
@@ -35,28 +36,12 @@ TINY_LIMITS: dict[str, Any] = {
 
 
 def write_adapter(folder: Path, base: Path, *, intent: str | None, seed: int, rank: int = 4) -> Path:
-    """A PEFT folder with random q and v factors, large enough to change what the tiny model says."""
-    import torch
-    from safetensors.torch import save_file
-
-    from specialists.engine.qwen_config import read_qwen_config
-
-    config = read_qwen_config(base)
-    generator = torch.Generator().manual_seed(seed)
-    widths = {"q_proj": config.query_size, "v_proj": config.kv_size}
-    tensors = {}
-    for layer in range(config.num_layers):
-        for target, width in widths.items():
-            prefix = f"base_model.model.model.layers.{layer}.self_attn.{target}"
-            a = torch.randn(rank, config.hidden_size, generator=generator)
-            tensors[f"{prefix}.lora_A.weight"] = a * 0.3
-            tensors[f"{prefix}.lora_B.weight"] = torch.randn(width, rank, generator=generator) * 0.3
-    folder.mkdir(parents=True)
-    save_file(tensors, folder / "adapter_model.safetensors")
-    peft = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": sorted(widths)}
-    (folder / "adapter_config.json").write_text(json.dumps(peft))
-    (folder / "manifest.json").write_text(json.dumps({"name": folder.name, "intent": intent}))
-    return folder
+    """A PEFT folder with random q and v factors and a manifest that names the intent."""
+    manifest = {"name": folder.name, "intent": intent}
+    targets = ("q_proj", "v_proj")
+    return write_peft_folder(
+        folder, read_qwen_config(base), seed=seed, rank=rank, targets=targets, manifest=manifest
+    )
 
 
 def write_catalog(root: Path, base: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from specialists.adapters.checkpoint import in_out_features
+from bench.adapters import write_random_adapter
 from specialists.adapters.files import CONFIG_FILE, WEIGHTS_FILE
 from specialists.engine.qwen_config import QwenConfig
 
@@ -26,19 +26,9 @@ def write_adapter(
     manifest: dict[str, Any] | None = None,
 ) -> Path:
     """A folder with random factors on every layer, large enough to change what the tiny model says."""
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for layer in range(base.num_layers):
-        for target in targets:
-            block = "mlp" if target in ("gate_proj", "up_proj", "down_proj") else "self_attn"
-            prefix = f"base_model.model.model.layers.{layer}.{block}.{target}"
-            in_features, out_features = in_out_features(base, target)
-            tensors[f"{prefix}.lora_A.weight"] = torch.randn(rank, in_features, generator=generator) * scale
-            tensors[f"{prefix}.lora_B.weight"] = torch.randn(out_features, rank, generator=generator) * scale
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS_FILE)
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": list(targets)}
-    (folder / CONFIG_FILE).write_text(json.dumps(config))
+    write_random_adapter(
+        folder, base, rank=rank, seed=seed, targets=targets, scale=scale, dtype=torch.float32
+    )
     if manifest is not None:
         (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

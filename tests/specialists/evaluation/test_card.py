@@ -42,6 +42,16 @@ def test_row_holds_both_and_the_paired_difference(files: tuple[Path, Path]):
     assert "| gsm8k/test (10) | 20.0% [10.0, 40.0] | 40.0% [10.0, 40.0] | +20.0 [" in row
 
 
+def test_where_a_task_gives_credit_the_difference_is_of_it(files: tuple[Path, Path]):
+    base, specialist = files
+    base.write_text(json.dumps(report(None, ["1"], score=0.15, scores={"1": 1.0, "2": 0.5})))
+    specialist.write_text(
+        json.dumps(report("x", ["1"], score=0.35, scores={"1": 1.0, "2": 1.0, "3": 0.5, "4": 1.0}))
+    )
+    row = score_row(read_pair(files))
+    assert "10.0% [10.0, 40.0], score 15.0 | 10.0% [10.0, 40.0], score 35.0 | +20.0 [" in row
+
+
 @pytest.mark.parametrize("changes", [{"task": "mbpp"}, {"num_items": 9}, {"model": "other"}])
 def test_refuses_reports_of_different_measurements(files: tuple[Path, Path], changes: dict[str, Any]):
     base, specialist = files
