@@ -19,6 +19,7 @@ from typing import Any
 from bench.adapters import write_random_adapter
 from bench.engine_bench import measure_decode, measure_prefill
 from bench.http_bench import NUM_CLIENTS, NUM_TOKENS, measure_streams
+from bench.lookup_bench import measure_lookup
 from bench.memory import base_megabytes, read_bandwidth
 from bench.results import describe_run, write_results
 from bench.router_bench import measure_routing
@@ -77,7 +78,8 @@ def main() -> None:
 def _engine(base: Path, home: Path, folders: list[Path], quantization: str, bandwidth: float) -> Row:
     megabytes = base_megabytes(base, quantization)
     start = time.perf_counter()
-    engine = LLMEngine(base, EngineConfig(quantization=quantization, kernel_folder=home / "kernels"))  # type: ignore[arg-type]
+    config = EngineConfig(quantization=quantization, kernel_folder=home / "kernels")  # type: ignore[arg-type]
+    engine = LLMEngine(base, replace(config, max_draft_rows=0))  # a step of so many rows has so many
     measured: Row = {
         "load_seconds": round(time.perf_counter() - start, 1),
         "native_kernels": engine.runner.kernels is not None,
@@ -94,6 +96,7 @@ def _engine(base: Path, home: Path, folders: list[Path], quantization: str, band
         measured["second_turn"] = _table("second turn", measure_second_turn(engine))
         measured["mixes"] = _table("mixes of adapters", measure_mixes(engine, _maker(adapters)))
         measured["direct"] = _direct(engine, adapters)
+        measured["prompt_lookup"] = _table("guesses by prompt lookup", measure_lookup(base, config))
     return measured
 
 

@@ -53,6 +53,7 @@ def engine_config(settings: Settings, *, device: str, dtype: str) -> EngineConfi
             kernels=settings.kernels,
             kernel_folder=settings.home / "kernels",
             batch_invariant=settings.batch_invariant,
+            max_draft_rows=settings.max_draft_rows,
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error

@@ -24,8 +24,9 @@ def main() -> None:
     scheduler = genai.SchedulerConfig()
     scheduler.cache_size = 2
     scheduler.max_num_seqs = NUM_STREAMS
+    # Only the constructor that takes a tokenizer takes the adapters too (2026.4).
     pipeline = genai.ContinuousBatchingPipeline(
-        model, scheduler, "CPU", adapters=genai.AdapterConfig(adapters)
+        model, genai.Tokenizer(model), scheduler, "CPU", adapters=genai.AdapterConfig(adapters)
     )
 
     def generate(count: int, chosen: list[Any]) -> tuple[float, list[str]]:

@@ -141,7 +141,7 @@ class StackedLora:
         if self._stack is None or not needed <= self._stack.slots or recent < self._stack.slots:
             chosen = {slot: self._weights_by_slot[slot] for slot in sorted(recent)}
             self._stack = LoraStack(self._base, chosen, self._num_slots, self._device, self._dtype)
-        slots = [slot for item in output.scheduled for slot in [item.slot] * item.num_tokens]
+        slots = [slot for item in output.scheduled for slot in [item.slot] * item.num_rows]
         return self._stack.for_rows(torch.tensor(slots, device=self._device))
 
 

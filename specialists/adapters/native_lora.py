@@ -127,8 +127,8 @@ class NativeLora:
         start = 0
         for item in output.scheduled:
             if item.slot != BASE_SLOT:
-                rows_by_slot.setdefault(item.slot, []).extend(range(start, start + item.num_tokens))
-            start += item.num_tokens
+                rows_by_slot.setdefault(item.slot, []).extend(range(start, start + item.num_rows))
+            start += item.num_rows
         if not rows_by_slot:
             return None
         stride = self._tables.shape[1] // ADAPTER_WORDS

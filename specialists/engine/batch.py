@@ -16,7 +16,7 @@ class ForwardBatch:
     token_ids: Tensor  # [num_tokens]
     positions: Tensor  # [num_tokens]
     cache_places: Tensor  # [num_tokens], block * block_size + offset
-    sampled_rows: Tensor  # [num_sampled], the rows whose next token is wanted, in the plan's order
+    sampled_rows: Tensor  # [num_sampled], the rows whose next token is wanted, in the plan's order; a draft's among them
     decodes: DecodeRows | None
     prefills: tuple[PrefillChunk, ...]
 
@@ -29,13 +29,14 @@ def build_batch(output: SchedulerOutput, block_size: int, device: torch.device) 
     sampled_rows: list[int] = []
     for item in output.scheduled:
         sequence = item.sequence
-        start, end = sequence.num_computed, sequence.num_computed + item.num_tokens
-        token_ids += sequence.token_ids[start:end]
+        start, end = sequence.num_computed, sequence.num_computed + item.num_rows
+        token_ids += sequence.token_ids[start : start + item.num_tokens]
+        token_ids += item.draft
         positions += range(start, end)
         table = sequence.block_table
         places += (table[p // block_size] * block_size + p % block_size for p in range(start, end))
         if item.completes:
-            sampled_rows.append(len(token_ids) - 1)
+            sampled_rows += range(len(token_ids) - 1 - len(item.draft), len(token_ids))
 
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
@@ -55,17 +56,17 @@ def _decode_rows(
 ) -> DecodeRows | None:
     if not decodes:
         return None
-    lengths = [len(item.sequence) for item in decodes]
-    width = -(-max(lengths) // block_size)
-    blocks = [
-        block for item in decodes for block in (item.sequence.block_table[:width] + [0] * width)[:width]
-    ]
+    # A drafted token is one more row of its sequence, which sees one more key.
+    rows = [item.sequence for item in decodes for _ in range(item.num_rows)]
+    num_keys = [len(item.sequence) + place for item in decodes for place in range(item.num_rows)]
+    width = -(-max(num_keys) // block_size)
+    blocks = [block for sequence in rows for block in (sequence.block_table[:width] + [0] * width)[:width]]
     return DecodeRows(
-        num_rows=len(decodes),
+        num_rows=len(rows),
         block_size=block_size,
         blocks=torch.tensor(blocks, device=device),
-        table_starts=torch.arange(0, width * len(decodes), width, device=device),
-        num_keys=torch.tensor(lengths, device=device),
+        table_starts=torch.arange(0, width * len(rows), width, device=device),
+        num_keys=torch.tensor(num_keys, device=device),
     )
 
 
@@ -73,7 +74,7 @@ def _prefill_chunks(
     output: SchedulerOutput, block_size: int, device: torch.device
 ) -> tuple[PrefillChunk, ...]:
     chunks = []
-    start = len(output.decodes)
+    start = sum(item.num_rows for item in output.decodes)
     for item in output.prefills:
         end = start + item.num_tokens
         num_before = item.sequence.num_computed

@@ -7,6 +7,17 @@ from typing import Literal, get_args
 Quantization = Literal["none", "int8", "bnb-nf4", "bnb-int8"]
 KernelChoice = Literal["auto", "native", "torch"]
 
+_LEAST = {
+    "max_num_seqs": 1,
+    "block_size": 1,
+    "num_blocks": 1,
+    "max_num_batched_tokens": 1,
+    "max_model_len": 1,
+    "max_prefill_tokens_while_decoding": 1,
+    "max_adapters": 1,
+    "max_draft_rows": 0,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
@@ -16,7 +27,8 @@ class EngineConfig:
     step with running streams, so that a long prompt cannot stall them; without running streams a step takes
     `max_num_batched_tokens`. `quantization` is how the base's weights are kept; adapters stay in `dtype`. `kernels` are the
     native ones where they can be had (auto), always, or never; they are compiled into `kernel_folder`, or for this process
-    alone when it is None. Raises ValueError naming the field when a value cannot work.
+    alone when it is None. A step of fewer rows than `max_draft_rows` is filled up with guesses of what its streams
+    say next (`prompt_lookup`); 0 never guesses. Raises ValueError naming the field when a value cannot work.
     """
 
     device: str = "cpu"
@@ -35,23 +47,17 @@ class EngineConfig:
     kernels: KernelChoice = "auto"
     kernel_folder: Path | None = None
     batch_invariant: bool = False
+    max_draft_rows: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "block_size", "num_blocks", "max_num_batched_tokens", "max_model_len"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.max_prefill_tokens_while_decoding < 1:
-            raise ValueError(
-                "max_prefill_tokens_while_decoding must be at least 1, "
-                f"got {self.max_prefill_tokens_while_decoding}"
-            )
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least max_num_seqs "
                 f"({self.max_num_seqs}): each running sequence takes one token a step"
             )
-        if self.max_adapters < 1:
-            raise ValueError(f"max_adapters must be at least 1, got {self.max_adapters}")
         for name, choices in (("quantization", Quantization), ("kernels", KernelChoice)):
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(

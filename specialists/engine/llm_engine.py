@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,16 +177,17 @@ class LLMEngine:
                 outputs += self._advance(alone, token_ids)
         return outputs
 
-    def _advance(self, plan: SchedulerOutput, token_ids: SequenceOf[int | None]) -> list[RequestOutput]:
+    def _advance(self, plan: SchedulerOutput, token_ids: SequenceOf[tuple[int, ...]]) -> list[RequestOutput]:
         """Note that the step ran, and take its tokens."""
         completing = [item.sequence for item in plan.scheduled if item.completes]
         self.scheduler.advance(plan)
-        return [
-            self._fail(sequence, "the model's logits are not finite")
-            if token_id is None
-            else self._accept(sequence, token_id)
-            for sequence, token_id in zip(completing, token_ids, strict=True)
-        ]
+        outputs: list[RequestOutput] = []
+        for sequence, taken in zip(completing, token_ids, strict=True):
+            if taken:
+                outputs += self._accept(sequence, taken)
+            else:
+                outputs.append(self._fail(sequence, "the model's logits are not finite"))
+        return outputs
 
     def generate(
         self,
@@ -229,8 +230,18 @@ class LLMEngine:
                 return
         raise AssertionError(f"adapter {placement.adapter_id} was placed without a request")
 
-    def _accept(self, sequence: Sequence, token_id: int) -> RequestOutput:
-        """Take one sampled token: append it, make text of it, and end the sequence where it ends."""
+    def _accept(self, sequence: Sequence, token_ids: SequenceOf[int]) -> Iterator[RequestOutput]:
+        """Take what a step yielded, one token after the other, up to the one that ends the sequence."""
+        for place, token_id in enumerate(token_ids):
+            output = self._accept_one(sequence, token_id)
+            yield output
+            if output.finish_reason is not None:
+                return
+            if place < len(token_ids) - 1:  # it was drafted, else nothing would follow it
+                self.scheduler.confirm(sequence)
+
+    def _accept_one(self, sequence: Sequence, token_id: int) -> RequestOutput:
+        """Take one token: append it, make text of it, and end the sequence where it ends."""
         request = self._requests[sequence.request_id]
         params = sequence.params
         sequence.append(token_id)

@@ -1,6 +1,7 @@
 """The only file that runs the served model: adapters into slots, the batch, the forward pass, sampling."""
 
 import logging
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from specialists.engine.kv_cache import KVCache
 from specialists.engine.native.build import BuildError
 from specialists.engine.native.library import Kernels, load_kernels
 from specialists.engine.qwen import QwenModel
-from specialists.engine.sampler import sample
+from specialists.engine.sampler import agreed, sample
 from specialists.engine.scheduler_output import SchedulerOutput
 
 logger = logging.getLogger(__name__)
@@ -66,18 +67,24 @@ class ModelRunner:
         self._lora.vacate(slot)
 
     @torch.inference_mode()
-    def execute(self, output: SchedulerOutput) -> list[int | None]:
-        """Run the planned step; one new token id for each planned sequence that completes, in the plan's order.
+    def execute(self, output: SchedulerOutput) -> list[tuple[int, ...]]:
+        """Run the planned step; the new token ids of each planned sequence that completes, in the plan's order.
 
-        None stands for a sequence whose logits are not finite.
+        One, or more where a draft was right; none for a sequence whose logits are not finite.
         """
         batch = build_batch(output, self.cache.block_size, self._device)
         logits = self.model.forward(batch, self.cache, self._lora.for_step(output))
-        sequences = [item.sequence for item in output.scheduled if item.completes]
-        for row, sequence in enumerate(sequences):
+        completing = [item for item in output.scheduled if item.completes]
+        rows = [
+            (item.sequence, len(item.sequence) + place)
+            for item in completing
+            for place in range(1 + len(item.draft))
+        ]
+        for row, (sequence, _) in enumerate(rows):
             if sequence.probe is not None:
                 sequence.probe(logits[row])
-        return sample(logits, sequences)
+        token_ids = iter(sample(logits, rows))
+        return [agreed(item.draft, list(islice(token_ids, 1 + len(item.draft)))) for item in completing]
 
 
 def find_kernels(config: EngineConfig) -> Kernels | None:

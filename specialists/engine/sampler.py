@@ -1,6 +1,7 @@
 """Choosing the next token of each row, from its own logits, settings and seed: its neighbours do not matter."""
 
 import random
+from collections.abc import Sequence as SequenceOf
 
 import torch
 from torch import Tensor
@@ -12,22 +13,38 @@ from specialists.engine.sequence import Sequence
 _LIKELY_ENOUGH = 256
 
 
-def sample(logits: Tensor, sequences: list[Sequence]) -> list[int | None]:
-    """logits [num_rows, vocab_size], one sequence per row -> one token id per row.
+def sample(logits: Tensor, rows: SequenceOf[tuple[Sequence, int]]) -> list[int | None]:
+    """logits [num_rows, vocab_size], for each row its sequence and the place its token would have in it -> token ids.
 
     None for a row whose logits hold a NaN, or no finite maximum: nothing can be said about its next token.
     """
-    if not sequences:
+    if not rows:
         return []
     best = greedy(logits)
     highest = logits[torch.arange(len(best)), torch.tensor(best)].float().isfinite().tolist()
     token_ids = [token_id if is_finite else None for token_id, is_finite in zip(best, highest, strict=True)]
-    for row, sequence in enumerate(sequences):
+    for row, (sequence, place) in enumerate(rows):
         if token_ids[row] is not None and not sequence.params.is_greedy:
-            # Counted from the position, so that a preempted sequence draws the same again.
-            draw = random.Random(f"{sequence.seed}:{len(sequence)}").random()
+            # Counted from the place, so that a preempted sequence draws the same again, and a guessed one as well.
+            draw = random.Random(f"{sequence.seed}:{place}").random()
             token_ids[row] = sample_row(logits[row], sequence.params, draw)
     return token_ids
+
+
+def agreed(draft: SequenceOf[int], token_ids: SequenceOf[int | None]) -> tuple[int, ...]:
+    """What a step yields: the token after each row, as long as all drafted tokens before it were guessed right.
+
+    `token_ids` are one more than the draft: they follow the newest token and each of the drafted ones. Nothing when not even
+    the first of them is known.
+    """
+    taken: list[int] = []
+    for token_id, guessed in zip(token_ids, [*draft, None], strict=True):
+        if token_id is None:
+            break
+        taken.append(token_id)
+        if token_id != guessed:
+            break
+    return tuple(taken)
 
 
 def greedy(logits: Tensor) -> list[int]:

@@ -6,6 +6,7 @@ sequence is preempted: it loses its cache, keeps its tokens, and is computed ane
 """
 
 from collections import Counter
+from dataclasses import replace
 
 from specialists.adapters.slots import SlotTable
 from specialists.engine.block_manager import BlockManager
@@ -48,6 +49,8 @@ class Scheduler:
     def schedule(self) -> SchedulerOutput:
         """Plan one step; gives the planned sequences their blocks and slots."""
         decodes = self._schedule_decodes()
+        if not self.waiting and len(decodes) == len(self.running):
+            decodes = self._with_drafts(decodes)
         budget = self._prefill_budget(len(decodes))
         self._pace = _PACE + len(decodes) if decodes else None
         prefills, budget = self._continue_prefills(budget)
@@ -55,11 +58,16 @@ class Scheduler:
         return SchedulerOutput(tuple(decodes), tuple(prefills + admitted), tuple(placements))
 
     def advance(self, output: SchedulerOutput) -> None:
-        """Note that the step ran: its tokens are in the cache now."""
+        """Note that the step ran: its tokens, all but drafts, are in the cache now."""
         for item in output.scheduled:
             num_before = item.sequence.num_computed
             item.sequence.num_computed += item.num_tokens
             self.blocks.publish(item.sequence, num_before)
+
+    def confirm(self, sequence: Sequence) -> None:
+        """Note that the newest token was guessed right: what the step computed of it is in the cache already."""
+        sequence.num_computed += 1
+        self.blocks.publish(sequence, sequence.num_computed - 1)
 
     def finish(self, sequence: Sequence, *, forget: bool = False) -> None:
         """End a sequence in whatever state it is; frees its blocks and its hold on the adapter slot. Idempotent.
@@ -93,6 +101,26 @@ class Scheduler:
             if self._make_room(sequence):
                 decodes.append(ScheduledSequence(sequence, 1, self._slot_of(sequence)))
         return decodes
+
+    def _with_drafts(self, decodes: list[ScheduledSequence]) -> list[ScheduledSequence]:
+        """Fill a step of few streams up with guesses, where blocks are to be had without taking any away."""
+        num_rows = min(self._config.max_draft_rows, self._config.max_num_batched_tokens)
+        num_spare = (num_rows - len(decodes)) // max(len(decodes), 1)
+        return [self._with_draft(item, num_spare) for item in decodes] if num_spare > 0 else decodes
+
+    def _with_draft(self, item: ScheduledSequence, limit: int) -> ScheduledSequence:
+        sequence = item.sequence
+        # The step yields one token more than it is given, and no answer may grow beyond its end.
+        limit = min(limit, sequence.max_total - len(sequence) - 1)
+        if (
+            limit <= 0
+            or sequence.probe is not None
+            or not self.blocks.can_grow(sequence, len(sequence) + limit)
+        ):
+            return item
+        draft = sequence.lookup.propose(sequence.token_ids, limit)
+        self.blocks.grow(sequence, len(sequence) + len(draft))
+        return replace(item, draft=draft)
 
     def _make_room(self, sequence: Sequence) -> bool:
         """Blocks for all tokens of `sequence`, taken from the youngest running ones; False if it was itself the youngest."""

@@ -9,11 +9,20 @@ BASE_SLOT = -1  # the slot of a row without an adapter
 
 @dataclass(frozen=True, slots=True)
 class ScheduledSequence:
-    """`num_tokens` tokens of one sequence, from its `num_computed` on, under the adapter in `slot`."""
+    """`num_tokens` tokens of one sequence, from its `num_computed` on, under the adapter in `slot`.
+
+    A decode's may be followed by a `draft`: tokens that the step would yield one by one if they are guessed right.
+    """
 
     sequence: Sequence
     num_tokens: int
     slot: int
+    draft: tuple[int, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that the model computes."""
+        return self.num_tokens + len(self.draft)
 
     @property
     def completes(self) -> bool:
@@ -42,8 +51,8 @@ class SchedulerOutput:
         return self.decodes + self.prefills
 
     @property
-    def num_tokens(self) -> int:
-        return sum(item.num_tokens for item in self.scheduled)
+    def num_rows(self) -> int:
+        return sum(item.num_rows for item in self.scheduled)
 
     @property
     def is_empty(self) -> bool:

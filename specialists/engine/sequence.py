@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from specialists.engine.prompt_lookup import PromptLookup
 from specialists.engine.sampling_params import SamplingParams
 
 BASE_ADAPTER = 0  # the adapter id of a request that the bare base answers
@@ -40,6 +41,7 @@ class Sequence:
     num_computed: int = 0
     num_cached: int = 0  # prompt tokens that were found in the cache and not computed for this request
     block_table: list[int] = field(default_factory=list)
+    lookup: PromptLookup = field(default_factory=PromptLookup)
 
     def __len__(self) -> int:
         return len(self.token_ids)

@@ -177,9 +177,9 @@ def _force_token(engine: LLMEngine, step: int, token_id: int) -> None:
     execute = engine.runner.execute
     calls = iter(range(1, 10_000))
 
-    def forced(output: SchedulerOutput) -> list[int | None]:
+    def forced(output: SchedulerOutput) -> list[tuple[int, ...]]:
         token_ids = execute(output)
-        return [token_id] * len(token_ids) if next(calls) == step else token_ids
+        return [(token_id,)] * len(token_ids) if next(calls) == step else token_ids
 
     _replace_execute(engine.runner, forced)
 
@@ -187,12 +187,14 @@ def _force_token(engine: LLMEngine, step: int, token_id: int) -> None:
 def _fail_once(engine: LLMEngine, error: Exception) -> None:
     execute = engine.runner.execute
 
-    def failing(output: SchedulerOutput) -> list[int | None]:
+    def failing(output: SchedulerOutput) -> list[tuple[int, ...]]:
         _replace_execute(engine.runner, execute)
         raise error
 
     _replace_execute(engine.runner, failing)
 
 
-def _replace_execute(runner: ModelRunner, execute: Callable[[SchedulerOutput], list[int | None]]) -> None:
+def _replace_execute(
+    runner: ModelRunner, execute: Callable[[SchedulerOutput], list[tuple[int, ...]]]
+) -> None:
     runner.execute = execute  # type: ignore[method-assign]

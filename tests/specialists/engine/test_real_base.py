@@ -8,6 +8,7 @@ In float32, tokens are compared exactly.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +92,20 @@ def record_logits(engine: LLMEngine, monkeypatch: pytest.MonkeyPatch) -> dict[st
     recorded: dict[str, list[torch.Tensor]] = {}
     forward = engine.runner.model.forward
     execute = engine.runner.execute
-    names: list[str] = []
+    seen: list[torch.Tensor] = []
 
-    def recording_execute(output: SchedulerOutput) -> list[int]:
-        names[:] = [item.sequence.request_id for item in output.scheduled if item.completes]
-        return execute(output)
+    def recording_execute(output: SchedulerOutput) -> list[tuple[int, ...]]:
+        completing = [item for item in output.scheduled if item.completes]
+        token_ids = execute(output)
+        rows = iter(seen.pop())
+        for item, taken in zip(completing, token_ids, strict=True):
+            own = list(islice(rows, 1 + len(item.draft)))
+            recorded.setdefault(item.sequence.request_id, []).extend(own[: len(taken)])
+        return token_ids
 
     def recording_forward(*arguments: Any) -> torch.Tensor:
         logits = forward(*arguments)
-        for name, row in zip(names, logits, strict=True):
-            recorded.setdefault(name, []).append(row.float().clone())
+        seen.append(logits.float())
         return logits
 
     monkeypatch.setattr(engine.runner, "execute", recording_execute)
