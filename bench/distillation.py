@@ -1,0 +1,116 @@
+"""SFT against distillation from logits, from hidden states, and from both: same rows, same steps, same seed.
+
+    python -m bench.distillation specialists/recipes/commonsense.toml --steps 20 --task commonsenseqa \\
+        --data ../shared/data --out runs/methods [--limit 600]
+
+Each method trains by the recipe with its own `[distill]` section, is measured on the test rows of `--task`, and stands
+beside the base and the first method with paired differences. Interrupted, the same command goes on where it was.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.results import describe_run
+from specialists.evaluation.bootstrap import bootstrap_interval
+from specialists.evaluation.report import paired_scores
+
+METHODS = {
+    "sft": None,
+    "logits": "answer_weight = 0.5\nlogit_weight = 0.5\n",
+    "hidden": "answer_weight = 0.5\nlogit_weight = 0.0\nhidden_weight = 0.5\n",
+    "both": "answer_weight = 0.5\nlogit_weight = 0.25\nhidden_weight = 0.25\n",
+}
+
+
+def derive(recipe: str, method: str, steps: int) -> str:
+    """The recipe's text with another method and number of steps."""
+    text = re.sub(r"^max_steps = .*\n", "", recipe, flags=re.MULTILINE)
+    text = text.replace("[batching]\n", f"[batching]\nmax_steps = {steps}\n", 1)
+    section = METHODS[method]
+    return text if section is None else f'method = "distill"\n{text}\n[distill]\n{section}'
+
+
+def polymath(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "server", *arguments], check=True)
+
+
+def measure(options: argparse.Namespace, who: str) -> dict[str, Any]:
+    """The report of the base or of a trained folder, made if it is not there."""
+    limit = [] if options.limit is None else ["--limit", str(options.limit)]
+    common = [
+        "--task",
+        options.task,
+        "--data",
+        str(options.data),
+        "--out",
+        str(options.out / "reports"),
+        *limit,
+    ]
+    polymath("evaluate", "specialist", who, *common)
+    report = options.out / "reports" / f"{Path(who).name}_{options.task}.json"
+    return json.loads(report.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+    changes = [second - first for first, second in paired_scores(before, after)]
+    low, high = bootstrap_interval(changes, after["seed"])
+    return f"{100 * sum(changes) / len(changes):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare ways of distilling on one recipe.")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    base = measure(options, "base")
+    rows: list[dict[str, Any]] = []
+    first: dict[str, Any] | None = None
+    for method in options.methods:
+        name = f"{options.recipe.stem}-{method}"
+        recipe = options.out / f"{name}.toml"
+        recipe.write_text(
+            derive(options.recipe.read_text(encoding="utf-8"), method, options.steps), encoding="utf-8"
+        )
+        if not (options.out / name).is_dir():
+            folders = ["--data", str(options.data), "--out", str(options.out / name)]
+            polymath("train", "specialist", str(recipe), *folders, "--resume")
+        report = measure(options, str(options.out / name))
+        first = first or report
+        training = json.loads((options.out / name / "training.json").read_text(encoding="utf-8"))
+        rows.append(
+            {
+                "method": method,
+                "accuracy": report["accuracy"],
+                "format": report["format_adherence"],
+                "points_over_base": difference(base, report),
+                f"points_over_{options.methods[0]}": difference(first, report),
+                "steps": training["num_steps"],
+                "validation_loss": training["best_loss"],
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    result = {
+        **describe_run(),
+        "recipe": str(options.recipe),
+        "task": options.task,
+        "base": base["accuracy"],
+        "rows": rows,
+    }
+    (options.out / f"{options.recipe.stem}-methods.json").write_text(
+        json.dumps(result, indent=1) + "\n", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()
