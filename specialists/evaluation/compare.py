@@ -1,0 +1,112 @@
+"""Base, specialists, routed ensemble and teacher beside each other, on the items that all of them answered.
+
+    python -m specialists.evaluation.compare REPORTS [--subjects base specialist ensemble teacher_base] [--tasks gsm8k ...]
+
+REPORTS is the folder that `polymath evaluate` wrote. `specialist` stands for the one of the task's domain: what a delegator that
+never errs would have chosen. Writes `comparison.json` there and prints the table; a number is the mean credit in points.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from specialists.evaluation.bootstrap import paired_difference
+from specialists.evaluation.task_registry import DOMAINS
+
+SPECIALIST = "specialist"
+_SEED = 20
+_DOMAIN_OF = {task: domain for domain, tasks in DOMAINS.items() for task in tasks}
+
+Credits = Mapping[str, float]  # by item
+
+
+def read_credits(folder: Path, subject: str, task: str) -> Credits | None:
+    """Each answered item's credit (1 or 0 where the task gives none); None where nothing was measured."""
+    label = _DOMAIN_OF[task] if subject == SPECIALIST else subject
+    path = folder / f"{label}_{task}.answers.jsonl"
+    if not path.is_file():
+        return None
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {row["id"]: _credit(row["grade"]) for row in rows if "grade" in row}
+
+
+def _credit(grade: Mapping[str, Any]) -> float:
+    return float(grade["correct"]) if grade["credit"] is None else float(grade["credit"])
+
+
+def compare(folder: Path, subjects: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
+    """Rows by task, then the mean over domains (each domain's tasks counting alike).
+
+    A task counts where all subjects have answers to shared items. Raises ValueError when there is none.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        found = [read_credits(folder, subject, task) for subject in subjects]
+        credits = [one for one in found if one is not None]
+        shared = sorted(set.intersection(*map(set, credits))) if len(credits) == len(subjects) else []
+        if shared:
+            rows[task] = _row([{key: one[key] for key in shared} for one in credits], subjects)
+    if not rows:
+        raise ValueError(
+            f"{folder} has no task on which all of {', '.join(subjects)} answered the same items"
+        )
+    domains = dict.fromkeys(_DOMAIN_OF[task] for task in rows)
+    means = {
+        subject: _mean(_domain_mean(rows, domain, subject) for domain in domains) for subject in subjects
+    }
+    return {"subjects": list(subjects), "tasks": rows, "domains": list(domains), "mean_over_domains": means}
+
+
+def _row(credits: Sequence[Credits], subjects: Sequence[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"items": len(credits[0])}
+    row |= {subject: _mean(one.values()) for subject, one in zip(subjects, credits, strict=True)}
+    for subject, one in list(zip(subjects, credits, strict=True))[1:]:
+        change = paired_difference(credits[0], one, _SEED)
+        row[f"{subject}_minus_{subjects[0]}"] = [change.mean, change.low, change.high]
+    return row
+
+
+def _domain_mean(rows: Mapping[str, Mapping[str, Any]], domain: str, subject: str) -> float:
+    return _mean(row[subject] for task, row in rows.items() if _DOMAIN_OF[task] == domain)
+
+
+def _mean(values: Any) -> float:
+    listed = [float(value) for value in values]
+    return sum(listed) / len(listed)
+
+
+def render(comparison: Mapping[str, Any]) -> str:
+    """The table as Markdown, in points."""
+    subjects: list[str] = comparison["subjects"]
+    lines = ["| task | items | " + " | ".join(subjects) + " |", "|---" * (len(subjects) + 2) + "|"]
+    for task, row in comparison["tasks"].items():
+        cells = [f"{100 * row[subject]:.1f}" for subject in subjects]
+        lines.append(f"| `{task}` | {row['items']} | " + " | ".join(cells) + " |")
+    means = [f"{100 * comparison['mean_over_domains'][subject]:.1f}" for subject in subjects]
+    lines.append(f"| mean over {len(comparison['domains'])} domains | | " + " | ".join(means) + " |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Put reports beside each other.")
+    parser.add_argument("reports", type=Path)
+    parser.add_argument("--subjects", nargs="+", default=["base", SPECIALIST, "ensemble"])
+    parser.add_argument("--tasks", nargs="+", choices=sorted(_DOMAIN_OF), default=list(_DOMAIN_OF))
+    options = parser.parse_args(arguments)
+    try:
+        comparison = compare(options.reports, options.subjects, options.tasks)
+    except (OSError, ValueError, KeyError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    (options.reports / "comparison.json").write_text(
+        json.dumps(comparison, indent=1) + "\n", encoding="utf-8"
+    )
+    sys.stdout.write(render(comparison) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

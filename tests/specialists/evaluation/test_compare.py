@@ -1,0 +1,55 @@
+"""Subjects stand beside each other on the items that all of them answered."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from specialists.evaluation.compare import compare, main, render
+
+
+def write(folder: Path, label: str, task: str, credits: dict[str, float | bool]) -> None:
+    rows: list[dict[str, object]] = [{"settings": {"task": task}}]
+    for key, value in credits.items():
+        is_credit = not isinstance(value, bool)
+        grade = {"correct": value is True, "credit": value if is_credit else None}
+        rows.append({"id": key, "grade": grade})
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / f"{label}_{task}.answers.jsonl").write_text(text)
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    write(tmp_path, "base", "gsm8k", {"a": False, "b": True, "c": True, "only here": False})
+    write(tmp_path, "math", "gsm8k", {"a": True, "b": True, "c": True})
+    write(tmp_path, "ensemble", "gsm8k", {"c": True, "b": False, "a": True})
+    write(tmp_path, "base", "tatqa", {"x": 0.0, "y": 0.5})
+    write(tmp_path, "finance", "tatqa", {"x": 1.0, "y": 0.5})
+    write(tmp_path, "ensemble", "tatqa", {"x": 1.0, "y": 0.5})
+    write(tmp_path, "base", "triviaqa", {"q": True})
+    return tmp_path
+
+
+def test_the_specialist_of_a_task_is_that_of_its_domain(reports: Path):
+    found = compare(reports, ["base", "specialist", "ensemble"], ["gsm8k", "tatqa", "triviaqa"])
+    assert list(found["tasks"]) == ["gsm8k", "tatqa"]  # not everybody answered triviaqa
+    assert found["tasks"]["gsm8k"]["items"] == 3
+    assert found["tasks"]["gsm8k"]["specialist"] == 1.0
+    assert found["tasks"]["tatqa"] | {"base": 0.25, "specialist": 0.75} == found["tasks"]["tatqa"]
+    assert found["mean_over_domains"]["specialist"] == pytest.approx((1.0 + 0.75) / 2)
+    assert found["tasks"]["gsm8k"]["ensemble_minus_base"][0] == pytest.approx(0.0)
+
+
+def test_the_table_and_the_file(reports: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(reports)]) == 0
+    out = capsys.readouterr().out
+    assert "| `tatqa` | 2 | 25.0 | 75.0 | 75.0 |" in out
+    assert out == render(json.loads((reports / "comparison.json").read_text())) + "\n"
+
+
+def test_nothing_in_common_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write(tmp_path, "base", "gsm8k", {"a": True})
+    write(tmp_path, "math", "gsm8k", {"b": True})
+    write(tmp_path, "ensemble", "gsm8k", {"a": True})
+    assert main([str(tmp_path)]) == 1
+    assert "no task on which all of base, specialist, ensemble answered" in capsys.readouterr().err
