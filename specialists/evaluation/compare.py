@@ -2,8 +2,8 @@
 
     python -m specialists.evaluation.compare REPORTS [--subjects base specialist ensemble teacher_base] [--tasks gsm8k ...]
 
-REPORTS is the folder that `polymath evaluate` wrote. `specialist` stands for the one of the task's domain: what a delegator that
-never errs would have chosen. Writes `comparison.json` there and prints the table; a number is the mean credit in points.
+REPORTS is the folder that `polymath evaluate` wrote. `specialist` stands for the one of the task's domain: what a
+delegator that never errs would have chosen. Writes `comparison.json` there and prints the table, credit in points.
 """
 
 import argparse
