@@ -88,7 +88,14 @@ def _sum_terms(logits: Tensor, terms: Sequence[RowTerm], rows: slice, leave_grad
             [term.loss(one, rows) for term, one in zip(terms, chosen, strict=True)]
         ).sum()
     if leave_grad:
-        _write_gradient(logits, terms, rows, normalizers, chosen, torch.autograd.grad(loss, chosen))
+        _write_gradient(
+            logits,
+            terms,
+            rows,
+            normalizers,
+            chosen,
+            torch.autograd.grad(loss, chosen, materialize_grads=True),
+        )
     return loss.detach()
 
 

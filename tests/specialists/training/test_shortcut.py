@@ -8,7 +8,7 @@ import torch
 
 from specialists.tokenizer import ChatTokenizer
 from specialists.training.data import PromptGroup
-from specialists.training.losses import chunked_row_loss
+from specialists.training.losses import AnswerTerm, chunked_row_loss
 from specialists.training.packing import Pack, build_pack
 from specialists.training.run import train
 from specialists.training.run_folders import Folders
@@ -53,6 +53,18 @@ def test_a_batch_whose_right_answers_lean_is_no_favourite() -> None:
 def test_answers_that_are_no_letters_count_for_nothing() -> None:
     loss, term = measure(make_pack([15, 16]), [A, A])
     assert (loss, term.divergence) == (0.0, 0.0)
+
+
+def test_answers_without_any_letter_are_learned_as_if_nobody_watched() -> None:
+    """Texts and choices may share a recipe: a pack that holds texts alone has nothing to penalise."""
+    pack = make_pack([15, 16])
+    answers = AnswerTerm(torch.tensor(pack.targets))
+    gradients = []
+    for terms in ((answers,), (answers, ShortcutTerm(pack, (A, B), SETTINGS))):
+        hidden = torch.ones(len(pack.targets), 30, requires_grad=True)
+        chunked_row_loss(hidden, torch.eye(30), terms).backward()
+        gradients.append(hidden.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_only_the_first_token_of_an_answer_is_a_choice() -> None:
