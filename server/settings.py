@@ -89,7 +89,9 @@ class Settings(BaseSettings):
         False, description="same tokens whoever shares the batch, exactly; needs the native kernels"
     )
     max_draft_rows: int = Field(
-        8, ge=0, description="rows up to which a step is filled with guesses of what its streams say next; 0 for none"
+        8,
+        ge=0,
+        description="rows up to which a step is filled with guesses of what its streams say next; 0 for none",
     )
     threads: int | None = Field(None, ge=1, description="threads of one model step; all cores by default")
     max_num_seqs: int = Field(32, ge=1, description="sequences that run at the same time")
