@@ -86,7 +86,8 @@ class Settings(BaseSettings):
         "auto", description="the engine's own CPU kernels: where they can be compiled, always, or never"
     )
     batch_invariant: bool = Field(
-        False, description="same tokens whoever shares the batch, exactly; needs the native kernels"
+        False,
+        description="insist on the same tokens whoever shares the batch, exactly; needs the native kernels",
     )
     max_draft_rows: int = Field(
         8,

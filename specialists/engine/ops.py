@@ -18,9 +18,6 @@ from specialists.engine.native.library import MAX_GROUP, MAX_HEAD_DIM, Kernels, 
 from specialists.engine.qwen_config import QwenConfig
 from specialists.engine.rotary import RotaryEmbedding, rotate
 
-# Up to so many rows of a prompt the native attention is the faster one: it neither gathers nor repeats keys.
-_FEW_ROWS = 64
-
 
 @dataclass(frozen=True, slots=True)
 class HeadNorms:
@@ -98,19 +95,12 @@ class TorchOps:
 
 
 class NativeOps:
-    """bf16 on a CPU, by the compiled kernels.
+    """bf16 on a CPU, by the compiled kernels."""
 
-    Chunks of many rows attend by torch's fused kernel, which is faster for them, unless a row's result must not depend on
-    how its prompt was cut into chunks (`batch_invariant`).
-    """
-
-    def __init__(
-        self, kernels: Kernels, config: QwenConfig, rotary: RotaryEmbedding, *, batch_invariant: bool = False
-    ) -> None:
+    def __init__(self, kernels: Kernels, config: QwenConfig, rotary: RotaryEmbedding) -> None:
         self._kernels = kernels
         self._config = config
         self._rotary = rotary
-        self._batch_invariant = batch_invariant
 
     @staticmethod
     def supports(config: QwenConfig) -> bool:
@@ -136,17 +126,8 @@ class NativeOps:
             tables = decodes.blocks, decodes.table_starts, decodes.num_keys
             self._attend(qkv, out, 0, decodes.num_rows, tables, layer, cache)
         for chunk in batch.prefills:
-            span = slice(chunk.start, chunk.end)
-            if self._batch_invariant or chunk.end - chunk.start <= _FEW_ROWS:
-                tables = chunk.all_blocks, torch.zeros_like(chunk.num_keys), chunk.num_keys
-                self._attend(qkv, out, chunk.start, chunk.end, tables, layer, cache, is_chunk=True)
-                continue
-            query, key, value = (
-                qkv[span]
-                .view(chunk.end - chunk.start, -1, config.head_dim)
-                .split((config.num_heads, config.num_kv_heads, config.num_kv_heads), dim=1)
-            )
-            out[span] = prefill_attention(query, key, value, cache, layer, chunk, config.head_dim**-0.5)
+            tables = chunk.all_blocks, torch.zeros_like(chunk.num_keys), chunk.num_keys
+            self._attend(qkv, out, chunk.start, chunk.end, tables, layer, cache, is_chunk=True)
         return out
 
     def silu_mul(self, gate_up: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class QwenModel:
         rotary = RotaryEmbedding(config.head_dim, config.rope_theta, engine.max_model_len, device, dtype)
         self._ops: Ops
         if kernels is not None and NativeOps.supports(config):
-            self._ops = NativeOps(kernels, config, rotary, batch_invariant=engine.batch_invariant)
+            self._ops = NativeOps(kernels, config, rotary)
         else:
             self._ops = TorchOps(config, rotary)
 

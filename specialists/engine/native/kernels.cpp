@@ -67,7 +67,7 @@ void polymath_attention(const bf16* query, int64_t query_stride, int64_t rows, i
                         int head_dim, const bf16* keys, const bf16* values, int64_t head_stride,
                         const int64_t* tables, const int64_t* table_starts, const int64_t* num_keys,
                         int64_t block_size, float scale, bf16* out, int is_chunk) {
-    int group = num_heads / num_kv_heads, at_once = is_chunk ? std::max(kMaxVectors / group, 1) : 1;
+    int group = num_heads / num_kv_heads, at_once = is_chunk ? rows_at_once(group) : 1;
     int64_t out_stride = static_cast<int64_t>(num_heads) * head_dim, num_parts = (rows + at_once - 1) / at_once;
 #pragma omp parallel for num_threads(num_threads) schedule(dynamic, 1)
     for (int64_t task = 0; task < num_parts * num_kv_heads; ++task) {

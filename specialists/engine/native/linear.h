@@ -60,8 +60,6 @@ struct Bf16 {
     }
 };
 
-#define POLYMATH_EACH(index, count) _Pragma("GCC unroll 32") for (int index = 0; index < (count); ++index)
-
 // `Rows` rows (their 4-byte groups side by side) times `Blocks` blocks of 16 outputs from `block` on.
 template <typename Kind, int Rows, int Blocks>
 void tile(const uint8_t* x, int64_t steps, const float* row_scale, int64_t num_rows, const PackedWeight& weight, int64_t block,

@@ -11,6 +11,9 @@
 #include <immintrin.h>
 #endif
 
+// A loop that is written out, so that what it goes over stays in registers.
+#define POLYMATH_EACH(index, count) _Pragma("GCC unroll 32") for (int index = 0; index < (count); ++index)
+
 namespace {
 
 using bf16 = uint16_t;
@@ -63,6 +66,27 @@ inline Lanes add_pair(Lanes sums, uint32_t x, const uint32_t* pairs, int lanes) 
 }
 inline Lanes plus(Lanes a, Lanes b) { return _mm512_add_ps(a, b); }
 inline void store(Lanes sums, float* out) { _mm512_storeu_ps(out, sums); }
+inline Lanes load(const float* values) { return _mm512_loadu_ps(values); }
+inline Lanes scaled(Lanes values, float scale) { return _mm512_mul_ps(values, _mm512_set1_ps(scale)); }
+inline Lanes minus(Lanes values, float x) { return _mm512_sub_ps(values, _mm512_set1_ps(x)); }
+inline Lanes first_of(Lanes values, int count, float rest) {
+    return _mm512_mask_blend_ps(static_cast<__mmask16>((1u << count) - 1), _mm512_set1_ps(rest), values);
+}
+inline float largest(Lanes values) { return _mm512_reduce_max_ps(values); }
+inline float total(Lanes values) { return _mm512_reduce_add_ps(values); }
+// As `exponential` of one number, for x <= 88.
+inline Lanes exponentials(Lanes x) {
+    x = _mm512_max_ps(x, _mm512_set1_ps(-87.0f));
+    __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
+    __m512 rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693359375f), x);
+    rest = _mm512_fmadd_ps(whole, _mm512_set1_ps(2.12194440e-4f), rest);
+    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+    for (float factor : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+        p = _mm512_fmadd_ps(p, rest, _mm512_set1_ps(factor));
+    p = _mm512_fmadd_ps(_mm512_mul_ps(p, rest), rest, _mm512_add_ps(rest, _mm512_set1_ps(1.0f)));
+    return _mm512_scalef_ps(p, whole);
+}
+inline Lanes add_product(Lanes sums, float x, Lanes values) { return _mm512_fmadd_ps(_mm512_set1_ps(x), values, sums); }
 // place += scale * sums, for the first `lanes` of 16 bf16 numbers
 inline void add_scaled(Lanes sums, float scale, bf16* place, int lanes) {
     if (lanes < kLanes) {
@@ -92,6 +116,37 @@ inline Lanes plus(Lanes a, Lanes b) {
     return a;
 }
 inline void store(Lanes sums, float* out) { std::memcpy(out, sums.values, sizeof sums.values); }
+inline Lanes load(const float* values) {
+    Lanes result;
+    std::memcpy(result.values, values, sizeof result.values);
+    return result;
+}
+inline Lanes scaled(Lanes values, float scale) {
+    for (float& value : values.values) value *= scale;
+    return values;
+}
+inline Lanes minus(Lanes values, float x) {
+    for (float& value : values.values) value -= x;
+    return values;
+}
+inline Lanes first_of(Lanes values, int count, float rest) {
+    for (int i = count; i < kLanes; ++i) values.values[i] = rest;
+    return values;
+}
+inline float largest(Lanes values) { return *std::max_element(values.values, values.values + kLanes); }
+inline float total(Lanes values) {
+    float sum = 0.0f;
+    for (float value : values.values) sum += value;
+    return sum;
+}
+inline Lanes exponentials(Lanes values) {
+    for (float& value : values.values) value = exponential(value);
+    return values;
+}
+inline Lanes add_product(Lanes sums, float x, Lanes values) {
+    for (int i = 0; i < kLanes; ++i) sums.values[i] += x * values.values[i];
+    return sums;
+}
 inline void add_scaled(Lanes sums, float scale, bf16* place, int lanes) {
     for (int i = 0; i < lanes; ++i) place[i] = narrow(wide(place[i]) + scale * sums.values[i]);
 }
