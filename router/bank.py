@@ -1,8 +1,8 @@
-"""Embeddings kept from training, so that an intent can be added without the data sets or a pass of the encoder.
+"""Vectors kept from training, so that an intent can be added without the data sets or a pass of the encoder.
 
 Rows to fit on come from training prompts, rows to check on from held-out sources: what a new intent costs the others is
 measured on prompts neither it nor they were fitted to. Rows of this project's own templates carry their text and are shown
-as examples; the public sets' rows carry none. Vectors are kept in 8 bits, a few hundred kilobytes in all.
+as examples; the public sets' rows carry none. Vectors are kept in 8 bits, under two megabytes in all.
 """
 
 import json
@@ -26,7 +26,7 @@ TEXTS = "bank.json"
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """Unit embeddings ([rows, hidden]) with their intents (indices into the trained ones) and what they are for.
+    """Vectors of the classifier ([rows, depths * hidden]) with their intents (indices into the trained ones) and their use.
 
     `texts` holds "" for rows without a text of our own.
     """
@@ -62,8 +62,10 @@ def save_bank(folder: Path, bank: Bank, weights_sha256: str) -> None:
     (folder / TEXTS).write_text(content + "\n", encoding="utf-8")
 
 
-def load_bank(folder: Path, weights_sha256: str) -> Bank:
-    """Reads both files. Raises DelegatorError naming the one that is missing, malformed or of another trained part."""
+def load_bank(folder: Path, weights_sha256: str, width: int) -> Bank:
+    """Reads both files. Raises DelegatorError naming the one that is missing, malformed, of another trained part, or with
+    vectors of another width.
+    """
     content = read_json_object(folder / TEXTS)
     if content.get("weights_sha256") != weights_sha256:
         raise DelegatorError(
@@ -76,13 +78,12 @@ def load_bank(folder: Path, weights_sha256: str) -> Bank:
         labels, is_check = tensors["labels"].long().numpy(), tensors["is_check"].bool().numpy()
     except (OSError, SafetensorError, KeyError) as error:
         raise DelegatorError(f"cannot read {folder / VECTORS}: {error}") from error
-    return Bank(normalized(vectors), labels, is_check, _texts(folder, content.get("texts"), len(labels)))
-
-
-def normalized(vectors: Floats) -> Floats:
-    """Rows of length 1; a row of zeros stays."""
-    result: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return result
+    if vectors.shape != (len(labels), width):
+        raise DelegatorError(
+            f"{folder / VECTORS} holds vectors {list(vectors.shape)}, not {[len(labels), width]}; fit it again with "
+            "`polymath train router --finish-only`"
+        )
+    return Bank(vectors, labels, is_check, _texts(folder, content.get("texts"), len(labels)))
 
 
 def _texts(folder: Path, texts: object, rows: int) -> tuple[str, ...]:
@@ -92,7 +93,7 @@ def _texts(folder: Path, texts: object, rows: int) -> tuple[str, ...]:
 
 
 def nearest_rows(vectors: Floats, vector: Floats, count: int) -> Sequence[tuple[int, float]]:
-    """The rows with the highest cosine to a unit `vector` ([hidden]), best first, with the cosine."""
+    """The unit rows with the highest cosine to a unit `vector` ([hidden]), best first, with the cosine."""
     similarities = vectors @ vector
     order = np.argsort(-similarities, kind="stable")[:count]
     return [(int(row), float(similarities[row])) for row in order]

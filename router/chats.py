@@ -17,7 +17,7 @@ from router.item import Role
 from router.rendering import PLAIN, follow_up, render
 
 _CHANGES = 0.6  # share of the conversations that change the subject
-_SWITCHES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_SWITCHES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Texts to unit embeddings, as they are served: tokenized, bounded, batched by length, on the fastest encoder there is."""
+"""Texts to vectors, as they are served: tokenized, bounded, batched by length, on the fastest encoder there is."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,13 @@ from router import lora
 from router.calibration import Floats
 from router.errors import DelegatorError
 from router.messages import Utterance
-from router.model import collate, load_encoder
+from router.model import collate, load_encoder, read_depths
 from router.packed import PackedEncoder
 from router.quantized import RANGE_PREFIX, QuantizedEncoder, is_supported
 from router.tokenizing import PromptTokenizer
 
 _BATCH = 32
+NUM_DEPTHS = len(read_depths(0))
 
 
 class Classifier:
@@ -40,11 +41,19 @@ class Classifier:
         lora.merge(plain, tensors)
         return cls(_served(plain, tensors), PromptTokenizer.from_folder(encoder, max_tokens))
 
+    @property
+    def width(self) -> int:
+        """Columns of what `embed` gives."""
+        return self._encoder.hidden_size * NUM_DEPTHS
+
     def embed(self, utterances: Sequence[Utterance]) -> Floats:
-        """Unit embeddings, [utterances, hidden], in order."""
+        """Unit vectors of every depth of `read_depths` beside each other, [utterances, depths * hidden], in order.
+
+        The first `hidden` columns are the embedding that intents are told apart by.
+        """
         encoded = [self._tokenizer.encode(utterance.text, utterance.history) for utterance in utterances]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-        rows = np.zeros((len(encoded), self._encoder.hidden_size))
+        rows = np.zeros((len(encoded), self.width))
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
             rows[batch] = self._encoder.embed(*collate([encoded[i] for i in batch])).double().numpy()

@@ -25,7 +25,7 @@ class DatasetConfig:
     seed: int = 20
     per_intent: int = 5000  # training prompts of each intent in an epoch
     per_source: int = 200  # at most, of each held-out or evaluation source
-    noise: float = 0.4
+    noise: float = 0.5
     second_turn: float = 0.1
     layout: Layout = field(default_factory=Layout)
 

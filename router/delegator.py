@@ -62,7 +62,7 @@ class Delegator:
             weight=tensors["head.weight"].double().numpy(),
             bias=tensors["head.bias"].double().numpy(),
             temperature=metadata.temperature,
-            bank=load_bank(head, weights_file.sha256_of(head / weights_file.TENSORS)),
+            bank=load_bank(head, weights_file.sha256_of(head / weights_file.TENSORS), classifier.width),
         )
         policy = metadata.policy
         if threshold is not None:
@@ -156,7 +156,7 @@ class Delegator:
         return _distributions(intents, self._classifier.embed([Utterance(text, history)]), _PLAIN)[0]
 
     def embed(self, utterances: Sequence[Utterance]) -> Floats:
-        """Unit embeddings, [utterances, hidden]; what intents are told apart by."""
+        """What intents are told apart by, [utterances, depths * hidden] (`Classifier.embed`)."""
         return self._classifier.embed(utterances)
 
     def add_intent(

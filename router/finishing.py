@@ -76,7 +76,7 @@ def finish_router(
     held_out = held_out_prompts(corpus, dataset, Role.HELD_OUT)
     vectors = classifier.embed([Utterance(p.text, p.history) for p in held_out])
     weight, bias = tensors["head.weight"].double().numpy(), tensors["head.bias"].double().numpy()
-    logits = vectors @ weight.T + bias
+    logits = vectors[:, : weight.shape[1]] @ weight.T + bias
     labels = np.array([INTENTS.index(p.intent) for p in held_out], dtype=np.int64)
     sources = [p.source for p in held_out]
     temperature = fit_temperature(logits, labels, _source_weights(sources))

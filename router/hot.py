@@ -1,4 +1,4 @@
-"""Adds intents while serving: one more row of the head, fitted over cached embeddings, in milliseconds.
+"""Adds intents while serving: one more row of the head, fitted over cached vectors, in milliseconds.
 
 The trained rows stay as they are. The new row is a logistic regression of the new examples against the bank, with the
 other intents' logits as its offset, so that all of them share one distribution; its bias is then moved as far towards the
@@ -11,48 +11,61 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router.bank import Bank
 from router.calibration import Floats
 
 # Measured on BANKING77 (docs/router.md): more examples need a weaker ridge than they get by their number alone.
 RIDGE = 3e-5
 NEW_WEIGHT = 0.2  # of all new examples together; the bank's rows together weigh 1
-BANK_LOSS = 0.003  # share of the bank's fitting rows that the bias may cost
+BANK_LOSS = 0.006  # share of the bank's fitting rows that the bias may cost
 _NEWTON_STEPS = 25
+_MAIN_DIRECTIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class HotRow:
-    """One added row of the head: an embedding's logit is `weight @ embedding + bias`, in calibrated units."""
+    """One added row of the head: a prompt's logit is `weight @ vector + bias`, in calibrated units."""
 
-    weight: Floats  # [hidden]
+    weight: Floats  # [width]
     bias: float
 
 
-Fit = Callable[[Floats, Floats, Bank, Floats], HotRow]  # new vectors, their others' logits, bank, its logits
+Fit = Callable[[Floats, Floats, Floats, Floats], HotRow]  # new vectors, their logits, old ones, their logits
 
 
-def fit_head(new: Floats, new_logits: Floats, bank: Bank, bank_logits: Floats) -> HotRow:
-    """A row fitted to `new` ([examples, hidden]) against the bank's fitting rows.
+def fit_head(new: Floats, new_logits: Floats, old: Floats, old_logits: Floats) -> HotRow:
+    """A row fitted to `new` ([examples, width]) against `old`, the bank's fitting rows ([rows, width]).
 
-    `new_logits` and `bank_logits` ([..., intents]) are the calibrated logits of the intents there already are.
+    `new_logits` and `old_logits` ([..., intents]) are the calibrated logits of the intents there already are.
     """
-    old = bank.fitted_on
-    inputs = np.concatenate([np.concatenate([new, old]), np.ones((len(new) + len(old), 1))], axis=1)
-    offsets = np.concatenate([_log_sum(new_logits), _log_sum(bank_logits)])
+    basis = _basis(new, old)
+    inputs = np.concatenate([new, old]) @ basis
+    inputs = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+    offsets = np.concatenate([_log_sum(new_logits), _log_sum(old_logits)])
     labels = np.concatenate([np.ones(len(new)), np.zeros(len(old))])
     weights = np.concatenate([np.full(len(new), NEW_WEIGHT / len(new)), np.full(len(old), 1 / len(old))])
     solution = _newton(inputs, offsets, labels, weights)
-    row = HotRow(solution[:-1], float(solution[-1]))
-    return _shifted(row, old, bank_logits)
+    row = HotRow(basis @ solution[:-1], float(solution[-1]))
+    return _shifted(row, old, old_logits)
 
 
-def fit_prototype(new: Floats, new_logits: Floats, bank: Bank, bank_logits: Floats) -> HotRow:
+def _basis(new: Floats, old: Floats) -> Floats:
+    """Orthonormal directions, [width, directions]: the main ones of `old`, and what `new` has beside them.
+
+    A fit within them finds what one without them finds (recall within half a point) in a tenth of the time.
+    """
+    _, directions = np.linalg.eigh(old.T @ old)
+    main = directions[:, -_MAIN_DIRECTIONS:]
+    rest, _ = np.linalg.qr((new - new @ main @ main.T).T)
+    result: Floats = np.concatenate([main, rest], axis=1)
+    return result if result.shape[1] < result.shape[0] else np.eye(len(result))
+
+
+def fit_prototype(new: Floats, new_logits: Floats, old: Floats, old_logits: Floats) -> HotRow:
     """A row along the mean direction of `new`, as steep as the trained rows' logits are on average."""
     mean = new.mean(axis=0)
     direction = mean / max(float(np.linalg.norm(mean)), 1e-12)
-    steepness = float(np.abs(bank_logits).mean()) * 4
-    return _shifted(HotRow(direction * steepness, 0.0), bank.fitted_on, bank_logits)
+    steepness = float(np.abs(old_logits).mean()) * 4
+    return _shifted(HotRow(direction * steepness, 0.0), old, old_logits)
 
 
 def logits_of(rows: Sequence[HotRow], vectors: Floats) -> Floats:

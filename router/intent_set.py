@@ -19,7 +19,7 @@ _ABOVE = 1e-6  # ties go to the intent listed first
 
 @dataclass(frozen=True, slots=True)
 class HotIntent:
-    """An intent added while serving: its examples, their unit embeddings ([examples, hidden]), and its row."""
+    """An intent added while serving: its examples, their vectors ([examples, depths * hidden]), and its row."""
 
     name: str
     description: str
@@ -30,7 +30,10 @@ class HotIntent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntentSet:
-    """Trained rows of the head with their temperature, the bank they were measured on, and the added intents."""
+    """Trained rows of the head with their temperature, the bank they were measured on, and the added intents.
+
+    Vectors are as the classifier gives them: trained rows see their first `hidden` columns, added ones the rest.
+    """
 
     trained: tuple[str, ...]
     weight: Floats  # [trained, hidden]
@@ -45,15 +48,22 @@ class IntentSet:
         return (*self.trained, *(intent.name for intent in self.hot))
 
     def probabilities(self, vectors: Floats) -> Floats:
-        """Calibrated probabilities of unit embeddings, [vectors, intents]."""
+        """Calibrated probabilities, [vectors, intents]."""
         return softmax(self.logits(vectors))
 
     def logits(self, vectors: Floats) -> Floats:
         """Calibrated logits, [vectors, intents]."""
-        trained = (vectors @ self.weight.T + self.bias) / self.temperature
+        trained = (self._embeddings(vectors) @ self.weight.T + self.bias) / self.temperature
         if not self.hot:
             return trained
-        return np.concatenate([trained, logits_of([intent.row for intent in self.hot], vectors)], axis=1)
+        added = logits_of([intent.row for intent in self.hot], self._shallow(vectors))
+        return np.concatenate([trained, added], axis=1)
+
+    def _embeddings(self, vectors: Floats) -> Floats:
+        return vectors[..., : self.weight.shape[1]]
+
+    def _shallow(self, vectors: Floats) -> Floats:
+        return vectors[..., self.weight.shape[1] :]
 
     def with_intent(
         self, name: str, description: str, examples: Sequence[str], vectors: Floats, fit: Fit = fit_head
@@ -63,7 +73,8 @@ class IntentSet:
         if bank is None:
             raise ValueError("intents can be added only where a bank was loaded")
         before = self.without_intent(name)
-        row = fit(vectors, before.logits(vectors), bank, before.logits(bank.fitted_on))
+        old = bank.fitted_on
+        row = fit(self._shallow(vectors), before.logits(vectors), self._shallow(old), before.logits(old))
         added = HotIntent(name, description, tuple(examples), vectors, row)
         return replace(before, hot=(*before.hot, added))
 
@@ -107,17 +118,18 @@ class IntentSet:
         return float((predicted == self.bank.labels[rows]).mean())
 
     def nearest(self, vector: Floats, count: int) -> tuple[NearestExample, ...]:
-        """The example prompts most similar to a unit embedding ([hidden]), best first."""
+        """The example prompts most similar to a vector ([depths * hidden]) by its embedding, best first."""
+        embedding = self._embeddings(vector)
         found: list[NearestExample] = []
         if self.bank is not None:
             vectors, labels, texts = self.bank.shown()
             found += [
                 NearestExample(text=texts[row], intent=self.trained[labels[row]], similarity=similarity)
-                for row, similarity in nearest_rows(vectors, vector, count)
+                for row, similarity in nearest_rows(self._embeddings(vectors), embedding, count)
             ]
         for intent in self.hot:
             found += [
                 NearestExample(text=intent.examples[row], intent=intent.name, similarity=similarity)
-                for row, similarity in nearest_rows(intent.vectors, vector, count)
+                for row, similarity in nearest_rows(self._embeddings(intent.vectors), embedding, count)
             ]
         return tuple(sorted(found, key=lambda example: -example.similarity)[:count])

@@ -74,7 +74,7 @@ PERTURBATIONS: dict[str, Callable[[str, random.Random], str]] = {
     "one_line": _one_line,
     "unaccented": _unaccented,
 }
-_WEIGHTS = (4, 0.5, 8, 1, 4, 1, 1.5)
+_WEIGHTS = (4, 0.5, 11, 1, 4, 1, 1.5)
 
 
 def perturb(text: str, rng: random.Random) -> str:

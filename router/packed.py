@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import BertModel
 
-from router.model import pooled
+from router.model import pooled, read_depths
 
 
 class PackedLinear(nn.Module):
@@ -30,7 +30,8 @@ def has_bfloat16() -> bool:
 
 
 class PackedEncoder:
-    """BERT with mean pooling to unit embeddings, its linear layers packed where that helps. Immutable.
+    """BERT with mean pooling to unit vectors, one for each of `read_depths`, its linear layers packed where that
+    helps. Immutable.
 
     The encoder it is made of can no longer be trained or saved.
     """
@@ -43,9 +44,15 @@ class PackedEncoder:
 
     @torch.inference_mode()
     def embed(self, ids: torch.Tensor, segments: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Ids, segments and mask are [batch, tokens]; a mask of None says nothing is padding. -> [batch, hidden]."""
-        states = self._encoder(input_ids=ids, token_type_ids=segments, attention_mask=mask)
-        return pooled(states.last_hidden_state.float(), mask)
+        """Ids, segments and mask are [batch, tokens]; a mask of None says nothing is padding.
+
+        -> [batch, depths * hidden].
+        """
+        states = self._encoder(
+            input_ids=ids, token_type_ids=segments, attention_mask=mask, output_hidden_states=True
+        ).hidden_states
+        depths = read_depths(len(states) - 1)
+        return torch.cat([pooled(states[depth].float(), mask) for depth in depths], dim=-1)
 
 
 def _pack(encoder: BertModel) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import BertModel
 from transformers.models.bert.modeling_bert import BertLayer
 
-from router.model import pooled
+from router.model import pooled, read_depths
 
 RANGE_PREFIX = "range."  # of the tensors in the trained part: `range.<module>` is [2, in], greatest and least
 _SMOOTHING = 0.5
@@ -136,10 +136,11 @@ _INPUTS = ("attention.self.query", "attention.output.dense", "intermediate.dense
 
 
 class QuantizedEncoder:
-    """BERT in 8 bits with mean pooling to unit embeddings. Immutable."""
+    """BERT in 8 bits with mean pooling to unit vectors, one for each of `read_depths`. Immutable."""
 
     def __init__(self, encoder: BertModel, ranges: dict[str, torch.Tensor]) -> None:
         self.hidden_size: int = encoder.config.hidden_size
+        self._depths = read_depths(encoder.config.num_hidden_layers)
         self._embeddings = encoder.embeddings
         heads = encoder.config.num_attention_heads
         with torch.no_grad():
@@ -150,12 +151,18 @@ class QuantizedEncoder:
 
     @torch.inference_mode()
     def embed(self, ids: torch.Tensor, segments: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Ids, segments and mask are [batch, tokens]; a mask of None says nothing is padding. -> [batch, hidden]."""
+        """Ids, segments and mask are [batch, tokens]; a mask of None says nothing is padding.
+
+        -> [batch, depths * hidden].
+        """
         batch, tokens = ids.shape
         x = self._embeddings(input_ids=ids, token_type_ids=segments).view(batch * tokens, -1)
         away = None
         if mask is not None:
             away = torch.zeros(mask.shape).masked_fill_(mask == 0, float("-inf"))[:, None, None, :]
-        for layer in self._layers:
+        read = {0: pooled(x.view(batch, tokens, -1), mask)}
+        for depth, layer in enumerate(self._layers, start=1):
             x = layer(x, batch, away)
-        return pooled(x.view(batch, tokens, -1), mask)
+            if depth in self._depths:
+                read[depth] = pooled(x.view(batch, tokens, -1), mask)
+        return torch.cat([read[depth] for depth in self._depths], dim=-1)

@@ -25,7 +25,7 @@ class Layout:
     context: float = 0.75
     wrapping: float = 0.28
     option_words: float = 0.4
-    filler: float = 0.08
+    filler: float = 0.2
 
 
 PLAIN = Layout(options=0.7, context=1.0, wrapping=0.0, option_words=0.0, filler=0.0)
@@ -57,7 +57,7 @@ def render(item: Item, layout: Layout, rng: random.Random) -> str:
 
 def _with_filler(text: str, rng: random.Random) -> str:
     """Sentences that ask nothing, before or after what is asked."""
-    sentences = " ".join(rng.sample(_forms()["fillers"], rng.randint(1, 3)))
+    sentences = " ".join(rng.sample(_forms()["fillers"], rng.randint(1, 4)))
     between = rng.choice((" ", "\n", "\n\n"))
     return f"{sentences}{between}{text}" if rng.random() < 0.6 else f"{text}{between}{sentences}"
 

@@ -32,7 +32,7 @@ _REPORT = "report.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """The recipe. The committed weights are its first run alone: the second was never finished."""
+    """The recipe of the committed weights."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     fit: FitConfig = field(default_factory=FitConfig)

@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BertConfig, BertModel
 
 from router import lora, weights_file
-from router.bank import Bank, normalized, save_bank
+from router.bank import Bank, save_bank
 from router.delegator import Delegator
 from router.intents import INTENTS
 from router.model import load_encoder
@@ -93,10 +93,11 @@ def make_weights(folder: Path, encoder: Path, max_tokens: int = 32) -> Path:
 
 def _bank(generator: torch.Generator, rows: int = 140) -> Bank:
     """Random directions: half to fit on, of which some have a text, half to check on."""
-    vectors = torch.randn(rows, HIDDEN, generator=generator).double().numpy()
+    vectors = torch.randn(rows, 4, HIDDEN, generator=generator)
+    vectors = torch.nn.functional.normalize(vectors, dim=-1).flatten(1).double().numpy()
     texts = tuple(f"example {row}" if row < 20 else "" for row in range(rows))
     labels = np.arange(rows) % len(INTENTS)
-    return Bank(normalized(vectors), labels, np.arange(rows) >= rows // 2, texts)
+    return Bank(vectors, labels, np.arange(rows) >= rows // 2, texts)
 
 
 @pytest.fixture(scope="session")

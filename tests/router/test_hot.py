@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.bank import Bank, load_bank, nearest_rows, normalized, save_bank
+from router.bank import Bank, load_bank, nearest_rows, save_bank
 from router.decision import RoutingOptions
 from router.delegator import Delegator
 from router.errors import DelegatorError
@@ -18,8 +18,10 @@ TRAINED = ("math", "code", "general")
 
 
 def _around(center: int, rows: int, seed: int) -> np.ndarray:
+    """Vectors of two depths, [rows, 2 * HIDDEN]: unit vectors around one axis each."""
     rng = np.random.default_rng(seed)
-    return normalized(np.eye(HIDDEN)[center] * 2 + rng.normal(size=(rows, HIDDEN)) * 0.15)
+    vectors = np.eye(HIDDEN)[center] * 2 + rng.normal(size=(rows, 2, HIDDEN)) * 0.15
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).reshape(rows, 2 * HIDDEN)
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_the_nearest_examples_are_told_with_their_intent(known: IntentSet):
 def test_a_bank_survives_its_files(known: IntentSet, tmp_path: Path):
     assert known.bank is not None
     save_bank(tmp_path, known.bank, "abc")
-    read = load_bank(tmp_path, "abc")
+    read = load_bank(tmp_path, "abc", 2 * HIDDEN)
     assert np.allclose(read.vectors, known.bank.vectors, atol=0.01)
     assert read.labels.tolist() == known.bank.labels.tolist()
     assert read.texts == known.bank.texts
@@ -97,13 +99,15 @@ def test_a_bank_of_other_weights_is_refused(known: IntentSet, tmp_path: Path):
     assert known.bank is not None
     save_bank(tmp_path, known.bank, "abc")
     with pytest.raises(DelegatorError, match=r"bank\.json belongs to the trained part abc"):
-        load_bank(tmp_path, "xyz")
+        load_bank(tmp_path, "xyz", 2 * HIDDEN)
+    with pytest.raises(DelegatorError, match=r"bank\.safetensors holds vectors \[120, 48\], not \[120, 24\]"):
+        load_bank(tmp_path, "abc", HIDDEN)
     (tmp_path / "bank.safetensors").write_bytes(b"broken")
     with pytest.raises(DelegatorError, match=r"bank\.safetensors"):
-        load_bank(tmp_path, "abc")
+        load_bank(tmp_path, "abc", 2 * HIDDEN)
     (tmp_path / "bank.json").write_text("[]")
     with pytest.raises(DelegatorError, match=r"bank\.json"):
-        load_bank(tmp_path, "abc")
+        load_bank(tmp_path, "abc", 2 * HIDDEN)
 
 
 def test_nearest_rows():

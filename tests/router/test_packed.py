@@ -27,10 +27,16 @@ def _plain(folder: Path) -> torch.Tensor:
     return torch.cat(rows)
 
 
+def _embedding(vectors: torch.Tensor) -> torch.Tensor:
+    """Of what all depths give, the last layer's part, which comes first."""
+    assert vectors.shape == (len(BATCH), 4 * 16)
+    return vectors[:, :16]
+
+
 @pytest.mark.skipif(not has_bfloat16(), reason="this processor does not multiply bf16")
 def test_packed_equals_plain(tiny_encoder: Path):
     served = PackedEncoder(load_encoder(tiny_encoder)).embed(*collate(BATCH))
-    assert torch.cosine_similarity(_plain(tiny_encoder), served).min() > 0.999
+    assert torch.cosine_similarity(_plain(tiny_encoder), _embedding(served)).min() > 0.999
 
 
 @pytest.mark.skipif(not is_supported(), reason="this processor does not multiply 8-bit integers")
@@ -43,5 +49,5 @@ def test_quantized_is_near_plain_whoever_shares_the_batch(tiny_encoder: Path):
     together = quantized.embed(*collate(BATCH))
     alone = torch.cat([quantized.embed(*collate([encoded])) for encoded in BATCH])
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
-    assert torch.cosine_similarity(_plain(tiny_encoder), together).min() > 0.99
-    torch.testing.assert_close(together.norm(dim=-1), torch.ones(3))
+    assert torch.cosine_similarity(_plain(tiny_encoder), _embedding(together)).min() > 0.99
+    torch.testing.assert_close(together.view(3, 4, 16).norm(dim=-1), torch.ones(3, 4))
