@@ -49,12 +49,16 @@ def fit_head(new: Floats, new_logits: Floats, old: Floats, old_logits: Floats) -
 
 
 def _basis(new: Floats, old: Floats) -> Floats:
-    """Orthonormal directions, [width, directions]: the main ones of `old`, and what `new` has beside them.
+    """Orthonormal directions, [width, directions]: the main ones of `old`, and what `new` has beside them; of many new
+    rows the main ones of both.
 
     A fit within them finds what one without them finds (recall within half a point) in a tenth of the time.
     """
-    _, directions = np.linalg.eigh(old.T @ old)
+    are_few = len(new) <= _MAIN_DIRECTIONS // 2
+    _, directions = np.linalg.eigh(old.T @ old if are_few else old.T @ old + new.T @ new)
     main = directions[:, -_MAIN_DIRECTIONS:]
+    if not are_few:
+        return np.ascontiguousarray(main)
     rest, _ = np.linalg.qr((new - new @ main @ main.T).T)
     result: Floats = np.concatenate([main, rest], axis=1)
     return result if result.shape[1] < result.shape[0] else np.eye(len(result))

@@ -37,7 +37,7 @@ def known() -> IntentSet:
 
 
 @pytest.mark.parametrize("fit", [fit_head, fit_prototype])
-@pytest.mark.parametrize("count", [8, 16, 32])
+@pytest.mark.parametrize("count", [8, 16, 32, 300])
 def test_a_new_intent_is_found_and_the_others_keep_theirs(known: IntentSet, fit: Fit, count: int):
     after = known.with_intent("banking", "", ["x"] * count, _around(7, count, 99), fit)
     assert after.names == (*TRAINED, "banking")
