@@ -3,7 +3,7 @@
     python bench/peers/openvino_pipeline.py MODEL ADAPTER.safetensors ...
 
 A batch may name an adapter for each request. Earlier versions answered them all with one of them, without an error, so
-`mixed_is_right` says how many answers are those that each adapter gives alone (15 of 16 with 2026.4).
+`mixed_is_right` says how many answers are those that each adapter gives alone (13 and 15 of 16 in two runs of 2026.4).
 """
 
 import json
