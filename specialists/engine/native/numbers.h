@@ -76,7 +76,7 @@ inline float largest(Lanes values) { return _mm512_reduce_max_ps(values); }
 inline float total(Lanes values) { return _mm512_reduce_add_ps(values); }
 // As `exponential` of one number, for x <= 88.
 inline Lanes exponentials(Lanes x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-87.0f));
+    x = _mm512_max_ps(_mm512_set1_ps(-87.0f), x);  // in this order a NaN stays one
     __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
     __m512 rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693359375f), x);
     rest = _mm512_fmadd_ps(whole, _mm512_set1_ps(2.12194440e-4f), rest);

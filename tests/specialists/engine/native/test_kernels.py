@@ -95,6 +95,30 @@ def test_attention(kernels: Kernels, head_dim: int, num_keys: int):
             torch.testing.assert_close(found, expected, rtol=2 * BF16_STEP, atol=2e-3)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, 5, 40, 70])
+def test_a_key_that_is_no_number_spoils_the_rows_that_see_it_and_no_other(
+    kernels: Kernels, bad: float, place: int
+):
+    """What the rows say must then be refused, so it must not look like an answer; the values here are all finite."""
+    rows, head_dim, block_size = 80, 16, 8
+    query = random(rows, 2 * head_dim).abs()
+    keys = random(1, rows, head_dim, seed=1)
+    keys[0, place] = bad
+    if bad == float("inf"):
+        keys[0, place, 0] = -bad  # infinities of both signs: their sum is no number
+    values = random(1, rows, head_dim, seed=2)
+    blocks, starts = torch.arange(rows // block_size), torch.zeros(rows, dtype=torch.long)
+    lengths, out = torch.arange(1, rows + 1), torch.empty(rows, 2 * head_dim, dtype=torch.bfloat16)
+    kernels.attention(
+        *(address(query), 2 * head_dim, rows, 2, 1, head_dim),
+        *(address(keys), address(values), keys.stride(0), address(blocks), address(starts)),
+        *(address(lengths), block_size, head_dim**-0.5, address(out), True),
+    )
+    assert out[:place].isfinite().all()
+    assert out[place:].isnan().all()
+
+
 @pytest.mark.parametrize("group", [1, 7, 16])
 @pytest.mark.parametrize(("before", "rows"), [(0, 1), (0, 40), (13, 5), (31, 33)])
 def test_a_row_of_a_chunk_attends_as_if_it_were_alone(kernels: Kernels, group: int, before: int, rows: int):
