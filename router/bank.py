@@ -2,7 +2,7 @@
 
 Rows to fit on come from training prompts, rows to check on from held-out sources: what a new intent costs the others is
 measured on prompts neither it nor they were fitted to. Rows of this project's own templates carry their text and are shown
-as examples; the public sets' rows carry none. Vectors are kept in 8 bits, under two megabytes in all.
+as examples; the public sets' rows carry none. Vectors are kept in 8 bits, some two megabytes in all.
 """
 
 import json

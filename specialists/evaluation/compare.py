@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from specialists.evaluation.bootstrap import paired_difference
+from specialists.evaluation.task import Grade
 from specialists.evaluation.task_registry import DOMAINS
 
 SPECIALIST = "specialist"
@@ -30,11 +31,7 @@ def read_credits(folder: Path, subject: str, task: str) -> Credits | None:
     if not path.is_file():
         return None
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {row["id"]: _credit(row["grade"]) for row in rows if "grade" in row}
-
-
-def _credit(grade: Mapping[str, Any]) -> float:
-    return float(grade["correct"]) if grade["credit"] is None else float(grade["credit"])
+    return {row["id"]: Grade(**row["grade"]).score for row in rows if "grade" in row}
 
 
 def compare(folder: Path, subjects: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
@@ -98,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         comparison = compare(options.reports, options.subjects, options.tasks)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     (options.reports / "comparison.json").write_text(

@@ -12,7 +12,7 @@ def write(folder: Path, label: str, task: str, credits: dict[str, float | bool])
     rows: list[dict[str, object]] = [{"settings": {"task": task}}]
     for key, value in credits.items():
         is_credit = not isinstance(value, bool)
-        grade = {"correct": value is True, "credit": value if is_credit else None}
+        grade = {"correct": value is True, "well_formed": True, "credit": value if is_credit else None}
         rows.append({"id": key, "grade": grade})
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / f"{label}_{task}.answers.jsonl").write_text(text)
