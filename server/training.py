@@ -53,6 +53,7 @@ def _folders(settings: Settings, recipe: Path, data: Sequence[Path], out: Path |
         base=resolve_base(settings.base, settings.home),
         data=data_folders(settings, data),
         out=out or Path("runs") / recipe.stem,
+        kernels=settings.home / "kernels",
     )
 
 

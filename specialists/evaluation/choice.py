@@ -40,11 +40,13 @@ class ChoiceItem:
             raise ValueError(f"answer {self.answer} of {len(self.options)} options")
 
     @property
+    def listed(self) -> str:
+        """The options, each on a line behind its letter."""
+        return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=False))
+
+    @property
     def question(self) -> str:
-        listed = "\n".join(
-            f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=False)
-        )
-        return f"{self.stem}\n\n{listed}"
+        return f"{self.stem}\n\n{self.listed}"
 
     @property
     def letter(self) -> str:

@@ -35,6 +35,9 @@ class FileTask(ABC, Generic[ItemT]):
     files: ClassVar[Files]
     language: ClassVar[Language] = "en"  # of the questions
     val_share: ClassVar[float] = 0.05  # of train, where `files` has no val; 0: there is no val
+    held_out: ClassVar[Split] = (
+        "val"  # what that share of train is; test, where no other test rows are at hand
+    )
 
     split: Split = "test"
     max_new_tokens: int = 16
@@ -67,23 +70,23 @@ class FileTask(ABC, Generic[ItemT]):
         """Raises TaskDataError naming the file, or the splits there are."""
         if self.split in self.files:
             source = self.split
-        elif self.split == "val" and "train" in self.files and self.val_share:
+        elif self.split == self.held_out and "train" in self.files and self.val_share:
             source = "train"
         else:
             raise TaskDataError(f"{self.name} has no {self.split!r} split, only {self.splits}")
-        holds_out = source == "train" and "val" not in self.files and self.val_share > 0
+        holds_out = source == "train" and self.held_out not in self.files and self.val_share > 0
         items: list[ItemT] = []
         index = 0
         for name in self.files[source]:
             for row in self.read_file(data / name):
-                if not holds_out or self._is_held_out(row) == (self.split == "val"):
+                if not holds_out or self._is_held_out(row) == (self.split == self.held_out):
                     items.extend(self._parse(data / name, row, f"{self.name}/{source}/{index}"))
                 index += 1
         return items
 
     @property
     def splits(self) -> list[str]:
-        held_out = ["val"] if "train" in self.files and self.val_share else []
+        held_out = [self.held_out] if "train" in self.files and self.val_share else []
         return sorted({*self.files, *held_out})
 
     def _is_held_out(self, row: Any) -> bool:

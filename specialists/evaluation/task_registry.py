@@ -15,7 +15,7 @@ from specialists.evaluation.tasks.headlines import Headlines
 from specialists.evaluation.tasks.headqa import HeadQA
 from specialists.evaluation.tasks.humaneval import HumanEval
 from specialists.evaluation.tasks.mbpp import MBPP, MBPPStub
-from specialists.evaluation.tasks.open_trivia import OpenTrivia
+from specialists.evaluation.tasks.open_trivia import OpenTrivia, OpenTriviaShort
 from specialists.evaluation.tasks.science_qa import ArcChallenge, ArcEasy, BoolQ, OpenBookQA
 from specialists.evaluation.tasks.socialiqa import SocialIQA
 from specialists.evaluation.tasks.squad_es import SquadEs
@@ -43,6 +43,7 @@ TASKS: dict[str, Callable[[Split], FileTask[Any]]] = {
     "nq": NaturalQuestions,
     "openbookqa": OpenBookQA,
     "opentriviaqa": OpenTrivia,
+    "opentriviaqa_short": OpenTriviaShort,
     "socialiqa": SocialIQA,
     "squad_es": SquadEs,
     "tatqa": TatQA,
@@ -58,7 +59,7 @@ DOMAINS: dict[str, tuple[str, ...]] = {
     "commonsense": ("winogrande", "commonsenseqa", "socialiqa"),
     "knowledge": ("triviaqa",),
     "finance": ("tatqa",),
-    "spanish": ("headqa",),
+    "spanish": ("headqa", "squad_es"),
 }
 
 

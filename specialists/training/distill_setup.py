@@ -65,7 +65,7 @@ def _teachers_write(
             answers = TeacherAnswers(setting.folders.run / f"teacher-answers-{index}.jsonl")
 
             def load(folder: Path = folder) -> Writer:
-                return Writer(folder, setting.dtype)
+                return Writer(folder, setting.dtype, setting.folders.kernels)
 
             answers.fill(groups, load, settings.max_new_tokens, settings.sampling_temperature, recipe.seed)
             written.append(answers)
@@ -79,7 +79,7 @@ def _teachers_write(
 
 def _student_writes(setting: Setting) -> WritePacks:
     recipe, settings = setting.recipe, setting.recipe.distill
-    writer = Writer(setting.folders.base, setting.dtype)
+    writer = Writer(setting.folders.base, setting.dtype, setting.folders.kernels)
 
     def write(packs: Sequence[Pack], step: int) -> Sequence[Pack]:
         writer.follow(setting.model)

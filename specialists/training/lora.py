@@ -42,7 +42,7 @@ class _LoraLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: FrozenWeight, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
-        output = torch.nn.functional.linear(x, weight.dense(), bias)
+        output = weight.product(x, bias)
         low = x @ a.t()  # [num_tokens, rank]
         output.addmm_(low, b.t(), alpha=scaling)
         ctx.save_for_backward(x, a, b, low)
@@ -58,7 +58,7 @@ class _LoraLinear(torch.autograd.Function):
         grad_b = (low.t() @ grad).mul_(ctx.scaling).t()
         grad_x = None
         if ctx.needs_input_grad[0]:  # not for the first layer: nothing below it is trained
-            grad_x = grad @ ctx.weight.dense()
+            grad_x = ctx.weight.backward(grad)
             grad_x.addmm_(grad_low, a)
         return grad_x, None, None, grad_a, grad_b, None
 
@@ -69,11 +69,11 @@ class _FrozenLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: FrozenWeight, bias: Tensor | None) -> Tensor:
         ctx.weight = weight
-        return torch.nn.functional.linear(x, weight.dense(), bias)
+        return weight.product(x, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return grads[0] @ ctx.weight.dense(), None, None
+        return ctx.weight.backward(grads[0]), None, None
 
 
 def _fused_forward(module: Any, weight: FrozenWeight, switch: _Switch, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def _fused_forward(module: Any, weight: FrozenWeight, switch: _Switch, x: Tensor
     return output.view(*x.shape[:-1], -1)
 
 
-def _fuse(peft_model: Any, quantization: BaseQuantization) -> _Switch:
+def _fuse(peft_model: Any, quantization: BaseQuantization, kernel_folder: Path | None) -> _Switch:
     """Put the fused forward under every linear of the layers, quantising the weights on the way."""
     switch = _Switch()
     layers = peft_model.base_model.model.model.layers
@@ -97,7 +97,7 @@ def _fuse(peft_model: Any, quantization: BaseQuantization) -> _Switch:
     plain = [one for one in layers.modules() if isinstance(one, nn.Linear) and id(one) not in known]
     for module in [*adapted, *plain]:
         linear = module.base_layer if isinstance(module, PeftLinear) else module
-        weight = freeze_weight(linear.weight, quantization)
+        weight = freeze_weight(linear.weight, quantization, kernel_folder)
         if quantization != "none":
             linear.weight = nn.Parameter(linear.weight.new_empty(0), requires_grad=False)
         module.forward = partial(_fused_forward, module, weight, switch)
@@ -169,8 +169,9 @@ def load_trainable(
     seed: int,
     dtype: torch.dtype = torch.bfloat16,
     quantization: BaseQuantization = "none",
+    kernel_folder: Path | None = None,
 ) -> TrainableModel:
-    """Load the base and put a fresh adapter on it: A random by the seed, B zero.
+    """Load the base and put a fresh adapter on it: A random by the seed, B zero. `kernel_folder`: as the engine's.
 
     Raises OSError naming the folder when there is no model, RecipeError when its layers do not exist.
     """
@@ -190,4 +191,4 @@ def load_trainable(
         task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
-    return TrainableModel(peft_model, _fuse(peft_model, quantization))
+    return TrainableModel(peft_model, _fuse(peft_model, quantization, kernel_folder))

@@ -25,11 +25,12 @@ def draw_seed(*parts: object) -> int:
 class Writer:
     """One base model in an engine, with at most one adapter at a time."""
 
-    def __init__(self, base: Path, dtype: torch.dtype) -> None:
+    def __init__(self, base: Path, dtype: torch.dtype, kernel_folder: Path | None = None) -> None:
         name = str(dtype).removeprefix("torch.")
-        self._engine = LLMEngine(
-            base, EngineConfig(dtype=name, num_blocks=1024, max_num_seqs=32, max_adapters=2)
+        config = EngineConfig(
+            dtype=name, num_blocks=1024, max_num_seqs=32, max_adapters=2, kernel_folder=kernel_folder
         )
+        self._engine = LLMEngine(base, config)
         # Each adapter is a generation of its own: the engine's cache is keyed by it.
         runner = self._engine.runner
         self._registry = AdapterRegistry(runner.model.config, dtype=dtype, prepare=runner.prepare)

@@ -68,7 +68,9 @@ def _train(
         recipe=recipe,
         folders=folders,
         tokenizer=ChatTokenizer.from_folder(folders.base),
-        model=load_trainable(folders.base, recipe.lora, recipe.seed, dtype, recipe.quantization),
+        model=load_trainable(
+            folders.base, recipe.lora, recipe.seed, dtype, recipe.quantization, folders.kernels
+        ),
         dtype=dtype,
         find_model=find_model,
     )

@@ -10,11 +10,14 @@ FindModel = Callable[[str], Path]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """`base` is the imported base model; `out` must not exist yet."""
+    """`base` is the imported base model; `out` must not exist yet. `kernels`: where compiled kernels are kept (the engine's
+    `kernel_folder`); None compiles them for this process alone.
+    """
 
     base: Path
     data: tuple[Path, ...]
     out: Path
+    kernels: Path | None = None
 
     @property
     def run(self) -> Path:

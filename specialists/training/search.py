@@ -117,7 +117,7 @@ def _train_fold(
 ) -> float:
     """The best validation loss on one fold after training on the others."""
     lora = recipe.lora.model_copy(update={"rank": trial.rank, "alpha": 2.0 * trial.rank})
-    model = load_trainable(folders.base, lora, recipe.seed, dtype, recipe.quantization)
+    model = load_trainable(folders.base, lora, recipe.seed, dtype, recipe.quantization, folders.kernels)
     training = [group for place, fold in enumerate(folds) if place != held_out for group in fold]
     pack_tokens = recipe.batching.pack_tokens
     steps = [

@@ -17,7 +17,7 @@ ALL_TARGETS: tuple[Target, ...] = (
     "up_proj",
     "down_proj",
 )
-BaseQuantization = Literal["none", "bnb-nf4", "bnb-int8"]
+BaseQuantization = Literal["none", "int8", "bnb-nf4", "bnb-int8"]
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -44,7 +44,8 @@ class Source(Section):
     `path` is relative to a data folder. A row is `{"messages": [...]}` ending with the assistant's answer, or
     `{"completion": ...}` with the fields that `templates` name, such as `{question}` and `{prompt}`. A template is
     drawn for each problem and epoch. `task` takes the task's own prompt and, as the answer, its reference in the asked
-    form; the options of multiple choice are shuffled anew for each epoch.
+    form; the options of multiple choice are shuffled anew for each epoch. Its templates may name `{question}`, `{prompt}`,
+    and of multiple choice `{options}` (the list with its letters) and `{answer}` (the right option's text).
     """
 
     path: str | None = None
@@ -112,11 +113,15 @@ class Shortcut(Section):
     """Against a favourite answer letter. For each pack, the mean of the predicted shares of `labels` is compared with
     the shares of the right answers; what of the divergence is beyond `tolerance` (nats) costs `weight` times itself
     a question. Twenty questions with even right answers diverge by 0.08 by chance; always the same letter is 0.7 and more.
+
+    With `centered` a choice is learned from what each letter scores beyond its mean over the pack's questions with the same
+    letters, so that a favourite has no part in the answers' gradient: else the optimizer chases it from letter to letter.
     """
 
     labels: tuple[str, ...] = Field(("A", "B", "C", "D", "E"), min_length=2)
     weight: float = Field(1.0, gt=0)
     tolerance: float = Field(0.15, ge=0)
+    centered: bool = False
 
 
 class Declaration(Section):

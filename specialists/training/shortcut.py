@@ -3,18 +3,26 @@
 For the questions of one pack, `mean prediction` is the average of the model's probabilities over the option letters, and
 `right shares` how often each letter is right. A model that guesses one letter has them far apart whatever its
 accuracy. (Options are shuffled where the rows are made, so the right shares are about even.)
+
+A favourite also spoils learning: its gradient is the same for every question, so it drowns what tells one question's options
+apart. `centered` takes it out of the cross-entropy and leaves it to the penalty alone.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from specialists.tokenizer import ChatTokenizer
 from specialists.training.packing import Pack
 from specialists.training.sections import Shortcut
+
+
+# The mean of fewer questions says more of them than of a favourite.
+_MIN_CENTERED = 4
 
 
 class ShortcutError(ValueError):
@@ -48,6 +56,7 @@ class ShortcutTerm:
             ]
         )
         self._settings = settings
+        self._offered = offered_labels(pack, tokens)
         self.predicted: Counter[str] = Counter()  # how often each label was the most likely one
         self.divergence = 0.0
 
@@ -64,7 +73,37 @@ class ShortcutTerm:
         divergence = (mean * (mean.clamp_min(1e-9).log() - (0.99 * right + 0.01 / len(names)).log())).sum()
         self.divergence = float(divergence.detach())
         over = (divergence - self._settings.tolerance).clamp_min(0.0)
-        return self._settings.weight * int(chosen.sum()) * over
+        penalty = self._settings.weight * int(chosen.sum()) * over
+        return penalty + self._centering(log_probabilities, rows) if self._settings.centered else penalty
+
+    def _centering(self, log_probabilities: Tensor, rows: slice) -> Tensor:
+        """What to add to the answers' cross-entropy, that of these scores, so that it becomes that of the centered scores."""
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row, (label, offered) in enumerate(
+            zip(self._labels[rows].tolist(), self._offered[rows], strict=True)
+        ):
+            if label in offered:
+                groups[offered].append(row)
+        total = log_probabilities.new_zeros(())
+        for offered, members in groups.items():
+            if len(members) < _MIN_CENTERED:
+                continue
+            scores = log_probabilities[members][:, offered]
+            right = torch.tensor([offered.index(int(self._labels[rows][row])) for row in members])
+            centered = scores - scores.mean(0)
+            total = total + cross_entropy(centered, right, reduction="sum")
+            total = total - cross_entropy(scores, right, reduction="sum")
+        return total
+
+
+def offered_labels(pack: Pack, tokens: Sequence[int]) -> list[tuple[int, ...]]:
+    """For each target the places of the labels that its prompt lists: those whose token stands in it."""
+    offered: list[tuple[int, ...]] = []
+    for group in pack.groups:
+        seen = set(group.prompt_ids)
+        listed = tuple(place for place, token in enumerate(tokens) if token in seen)
+        offered += [listed] * sum(map(len, group.answers))
+    return offered
 
 
 def first_targets(pack: Pack) -> list[bool]:

@@ -43,6 +43,8 @@ class TaskRows:
         # Questions on one document fall on one side of the validation split.
         problem = getattr(item, "context", "") or item.id
         fields = {"prompt": messages[-1]["content"], "question": item.question}
+        if isinstance(item, ChoiceItem):
+            fields |= {"options": item.listed, "answer": item.options[item.answer]}
         if len(messages) > 1:
             return Row(problem, completion, fields, tuple(messages), ())
         return Row(problem, completion, fields, (), self._source.templates)

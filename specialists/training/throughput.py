@@ -27,7 +27,7 @@ from specialists.training.data import PromptGroup
 from specialists.training.lora import load_trainable
 from specialists.training.method import pack_loss
 from specialists.training.packing import build_pack
-from specialists.training.sections import ALL_TARGETS, Lora
+from specialists.training.sections import ALL_TARGETS, BaseQuantization, Lora
 
 PROMPT_TOKENS, ANSWER_TOKENS, NUM_SEQUENCES = 110, 150, 4
 
@@ -69,9 +69,12 @@ def plain_step(base: Path, bf16_adapter: bool, answer_logits: bool) -> Callable[
     return step
 
 
-def packed_step(base: Path, answers_per_prompt: int) -> Callable[[], None]:
+def packed_step(
+    base: Path, answers_per_prompt: int, quantization: BaseQuantization = "none", first_layer: int = 0
+) -> Callable[[], None]:
     """Our path, with or without shared prompts."""
-    model = load_trainable(base, Lora(rank=8), seed=1)
+    lora = Lora(rank=8, first_layer=first_layer)
+    model = load_trainable(base, lora, seed=1, quantization=quantization)
     pack = build_pack(make_groups(answers_per_prompt))
 
     def step() -> None:
@@ -109,11 +112,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "PEFT, bf16 adapter, answer logits": lambda: plain_step(options.base, True, True),
         "packed": lambda: packed_step(options.base, 1),
         "packed, 4 answers a prompt": lambda: packed_step(options.base, 4),
+        "packed, int8 base": lambda: packed_step(options.base, 1, "int8"),
+        "packed, int8 base, layers from 8": lambda: packed_step(options.base, 1, "int8", 8),
+        "packed, 4 answers a prompt, int8 base": lambda: packed_step(options.base, 4, "int8"),
+        "packed, 4 answers a prompt, int8 base, layers from 8": lambda: packed_step(
+            options.base, 4, "int8", 8
+        ),
     }
     console, results = Console(stderr=True), dict[str, Any]()
     for name, build in ways.items():
         results[name] = measure(build(), options.repeats)
-        console.print(f"{name:36} {results[name]}", markup=False, soft_wrap=True)
+        console.print(f"{name:52} {results[name]}", markup=False, soft_wrap=True)
     facts = {"threads": torch.get_num_threads(), "machine": describe_machine(), "commit": current_commit()}
     sys.stdout.write(json.dumps({**facts, "results": results}) + "\n")
     return 0

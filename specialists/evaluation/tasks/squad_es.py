@@ -1,7 +1,7 @@
 """Spanish SQuAD: the answer is a few words of a given Spanish text (public name: ccasimiro/squad_es, v1.1.0).
 
-The file is the translated development set without what XQuAD shares with it: training rows, with a validation
-part by documents (texts). The published test, XQuAD-es, is not read here.
+The file is the translated development set without what XQuAD shares with it. A twelfth of its documents (texts) is kept
+from training and is the `test` here; the published one, XQuAD-es, is not read.
 """
 
 from collections.abc import Iterable
@@ -23,10 +23,10 @@ class SquadEs(ShortAnswer):
     name = "squad_es"
     files: ClassVar[Files] = {"train": ("es_squad/squad_es.jsonl.gz",)}
     val_share = 0.08
+    held_out: ClassVar[Split] = "test"
     instruction = "Responde solo con las palabras del texto que contestan la pregunta."
     language = "es"
 
-    split: Split = "train"
     max_new_tokens: int = 48
 
     def group(self, row: Any) -> str:

@@ -50,6 +50,12 @@ def test_the_right_option_is_at_each_place_equally_often_and_moves(data: Path) -
     assert rows.rows(0, 7) == first
 
 
+def test_templates_may_name_the_options_and_the_right_one(data: Path) -> None:
+    for row in TaskRows(CHOICE, [data]).rows(0, 7):
+        assert f"{row.completion}. {row.fields['answer']}" in row.fields["options"].splitlines()
+        assert row.fields["question"].endswith(row.fields["options"])
+
+
 def test_sources_mix_and_problems_stay_on_their_side(data: Path) -> None:
     sources = (CHOICE, Source(path="rows.jsonl"))
     rows = TrainingRows(sources, [data], Validation(share=0.3, max_rows=50), seed=7)

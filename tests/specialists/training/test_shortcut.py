@@ -13,7 +13,14 @@ from specialists.training.packing import Pack, build_pack
 from specialists.training.run import train
 from specialists.training.run_folders import Folders
 from specialists.training.sections import Shortcut
-from specialists.training.shortcut import ShortcutError, ShortcutTerm, describe, first_targets, label_tokens
+from specialists.training.shortcut import (
+    ShortcutError,
+    ShortcutTerm,
+    describe,
+    first_targets,
+    label_tokens,
+    offered_labels,
+)
 
 A, B, END = 3, 4, 9
 SETTINGS = Shortcut(labels=("A", "B"), weight=2.0, tolerance=0.05)
@@ -106,3 +113,46 @@ def test_a_run_watches_its_answers(tmp_path: Path, tiny_qwen2: Path) -> None:
     assert all(sum(row["answer_shares"].values()) == pytest.approx(1.0, abs=0.01) for row in steps)
     assert steps[-1]["answer_divergence"] < 0.2
     assert (tmp_path / "out.run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def choice_pack(answers: list[int], listed: tuple[int, ...] = (A, B)) -> Pack:
+    return build_pack(
+        [PromptGroup((1, 20 + place, *listed, 2), ((answer, END),)) for place, answer in enumerate(answers)]
+    )
+
+
+def total_gradient(pack: Pack, hidden: torch.Tensor, centered: bool) -> torch.Tensor:
+    """The gradient of the answers' loss and a penalty that never falls due, in the logits of the choices."""
+    settings = Shortcut(labels=("A", "B"), tolerance=9.0, centered=centered)
+    hidden = hidden.clone().requires_grad_()
+    terms = (AnswerTerm(torch.tensor(pack.targets)), ShortcutTerm(pack, (A, B), settings))
+    chunked_row_loss(hidden, torch.eye(30), terms).backward()
+    assert hidden.grad is not None
+    return hidden.grad[::2, [A, B]]
+
+
+def test_centered_a_favourite_has_no_part_in_the_gradient() -> None:
+    pack = choice_pack([A, B, A, B, A, B])
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(12, 30, generator=generator)
+    hidden[::2, [A, B]] += 9.0  # the choice is among the letters
+    leaning = hidden.clone()
+    leaning[::2, A] += 2.0
+    even, biased = (total_gradient(pack, one, centered=True) for one in (hidden, leaning))
+    torch.testing.assert_close(even, biased, rtol=1e-2, atol=2e-3)
+    assert even.sum(0).abs().max() < 0.01  # nothing pushes all A up or down
+    assert total_gradient(pack, leaning, centered=False).sum(0).abs().max() > 0.5
+    # What tells the questions apart is learned: the right letters are pushed up.
+    right = torch.tensor([0, 1, 0, 1, 0, 1])
+    assert float(even.gather(1, right[:, None]).mean()) < -0.2
+
+
+def test_centered_few_questions_are_learned_as_they_are() -> None:
+    pack = choice_pack([A, B, A])
+    hidden = torch.randn(6, 30, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(total_gradient(pack, hidden, True), total_gradient(pack, hidden, False))
+
+
+def test_letters_are_offered_where_the_prompt_lists_them() -> None:
+    pack = build_pack([PromptGroup((1, A, B, 2), ((A, END),)), PromptGroup((1, A, 2), ((A, END), (A,)))])
+    assert offered_labels(pack, (A, B)) == [(0, 1), (0, 1), (0,), (0,), (0,)]
