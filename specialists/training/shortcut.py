@@ -20,7 +20,6 @@ from specialists.tokenizer import ChatTokenizer
 from specialists.training.packing import Pack
 from specialists.training.sections import Shortcut
 
-
 # The mean of fewer questions says more of them than of a favourite.
 _MIN_CENTERED = 4
 
@@ -77,7 +76,7 @@ class ShortcutTerm:
         return penalty + self._centering(log_probabilities, rows) if self._settings.centered else penalty
 
     def _centering(self, log_probabilities: Tensor, rows: slice) -> Tensor:
-        """What to add to the answers' cross-entropy, that of these scores, so that it becomes that of the centered scores."""
+        """What to add to the answers' cross-entropy, so that it becomes that of the centered scores."""
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for row, (label, offered) in enumerate(
             zip(self._labels[rows].tolist(), self._offered[rows], strict=True)
