@@ -57,6 +57,7 @@ class ShortcutTerm:
         self._settings = settings
         self._offered = offered_labels(pack, tokens)
         self.predicted: Counter[str] = Counter()  # how often each label was the most likely one
+        self.num_right = 0
         self.divergence = 0.0
 
     def loss(self, log_probabilities: Tensor, rows: slice) -> Tensor:
@@ -65,7 +66,9 @@ class ShortcutTerm:
             return log_probabilities.new_zeros(())
         among_labels = torch.log_softmax(log_probabilities[chosen], dim=1)
         names = self._settings.labels
-        self.predicted.update(names[index] for index in among_labels.argmax(1).tolist())
+        predicted = among_labels.argmax(1)
+        self.predicted.update(names[index] for index in predicted.tolist())
+        self.num_right += int((predicted == self._labels[rows][chosen]).sum())
         mean = among_labels.exp().mean(0)
         right = torch.bincount(self._labels[rows][chosen], minlength=len(names)).float()
         right = right / right.sum()
@@ -115,10 +118,11 @@ def first_targets(pack: Pack) -> list[bool]:
 
 
 def describe(terms: Sequence[ShortcutTerm]) -> dict[str, Any]:
-    """What a step's metrics say of its packs: the share of each predicted label, and the mean divergence."""
+    """What a step's metrics say of its packs: the shares of each label and of right answers, the mean divergence."""
     predicted = sum((term.predicted for term in terms), Counter[str]())
     total = max(predicted.total(), 1)
     return {
         "answer_shares": {label: round(count / total, 3) for label, count in sorted(predicted.items())},
+        "answer_accuracy": round(sum(term.num_right for term in terms) / total, 3),
         "answer_divergence": round(sum(term.divergence for term in terms) / max(len(terms), 1), 4),
     }

@@ -50,7 +50,11 @@ def test_a_favourite_costs_by_the_question() -> None:
     loss, term = measure(make_pack([A, B, A, B]), [A, A, A, A])
     assert term.divergence == pytest.approx(0.60, abs=0.05)  # nearly log 2: always one of two
     assert loss == pytest.approx(2.0 * 4 * (term.divergence - 0.05), rel=1e-4)
-    assert describe([term]) == {"answer_shares": {"A": 1.0}, "answer_divergence": round(term.divergence, 4)}
+    assert describe([term]) == {
+        "answer_shares": {"A": 1.0},
+        "answer_accuracy": 0.5,
+        "answer_divergence": round(term.divergence, 4),
+    }
 
 
 def test_a_batch_whose_right_answers_lean_is_no_favourite() -> None:
