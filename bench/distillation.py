@@ -9,7 +9,9 @@ beside the base and the first method with paired differences. Interrupted, the s
 
 import argparse
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +58,14 @@ def measure(options: argparse.Namespace, who: str) -> dict[str, Any]:
     return json.loads(report.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
+def share_lessons(out: Path, run: Path) -> None:
+    """What a teacher said in an earlier run is not asked again: its files, named by content, are linked here."""
+    for folder in sorted(out.glob("*.run/lessons-*")):
+        target = run / folder.name
+        if not target.exists():
+            shutil.copytree(folder, target, copy_function=os.link)
+
+
 def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
     changes = [second - first for first, second in paired_scores(before, after)]
     low, high = bootstrap_interval(changes, after["seed"])
@@ -83,6 +93,7 @@ def main() -> None:
             derive(options.recipe.read_text(encoding="utf-8"), method, options.steps), encoding="utf-8"
         )
         if not (options.out / name).is_dir():
+            share_lessons(options.out, options.out / f"{name}.run")
             folders = ["--data", str(options.data), "--out", str(options.out / name)]
             polymath("train", "specialist", str(recipe), *folders, "--resume")
         report = measure(options, str(options.out / name))
