@@ -114,14 +114,15 @@ class Shortcut(Section):
     the shares of the right answers; what of the divergence is beyond `tolerance` (nats) costs `weight` times itself
     a question. Twenty questions with even right answers diverge by 0.08 by chance; always the same letter is 0.7 and more.
 
-    With `centered` a choice is learned from what each letter scores beyond its mean over the pack's questions with the same
-    letters, so that a favourite has no part in the answers' gradient: else the optimizer chases it from letter to letter.
+    For the first `centered` of the steps (a share) a choice is learned from what each letter scores beyond its mean over the
+    pack's questions with the same letters, so that a favourite has no part in the gradient: else the optimizer chases
+    it from letter to letter. The steps that remain, at a low rate, set the letters against each other.
     """
 
     labels: tuple[str, ...] = Field(("A", "B", "C", "D", "E"), min_length=2)
     weight: float = Field(1.0, gt=0)
     tolerance: float = Field(0.15, ge=0)
-    centered: bool = False
+    centered: float = Field(0.0, ge=0, le=1)
 
 
 class Declaration(Section):

@@ -78,7 +78,8 @@ class SupervisedMethod:
         if self._shortcut is None:
             return Batch([pack_part(pack, partial(pack_loss, self._model, pack)) for pack in packs])
         batch = Batch([])
-        penalties = [ShortcutTerm(pack, self._labels, self._shortcut) for pack in packs]
+        progress = step / self.num_steps
+        penalties = [ShortcutTerm(pack, self._labels, self._shortcut, progress) for pack in packs]
 
         def loss(pack: Pack, penalty: ShortcutTerm) -> Tensor:
             terms = (AnswerTerm(torch.tensor(pack.targets)), penalty)

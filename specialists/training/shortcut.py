@@ -43,7 +43,8 @@ class ShortcutTerm:
 
     temperature = 1.0
 
-    def __init__(self, pack: Pack, tokens: Sequence[int], settings: Shortcut) -> None:
+    def __init__(self, pack: Pack, tokens: Sequence[int], settings: Shortcut, progress: float = 0.0) -> None:
+        """`progress`: the share of the run's steps that is done."""
         self.ids = torch.tensor(tokens).expand(len(pack.targets), -1)
         # The first token of an answer is predicted from the end of its prompt.
         starts = first_targets(pack)
@@ -55,6 +56,7 @@ class ShortcutTerm:
             ]
         )
         self._settings = settings
+        self._is_centered = progress < settings.centered
         self._offered = offered_labels(pack, tokens)
         self.predicted: Counter[str] = Counter()  # how often each label was the most likely one
         self.num_right = 0
@@ -76,7 +78,7 @@ class ShortcutTerm:
         self.divergence = float(divergence.detach())
         over = (divergence - self._settings.tolerance).clamp_min(0.0)
         penalty = self._settings.weight * int(chosen.sum()) * over
-        return penalty + self._centering(log_probabilities, rows) if self._settings.centered else penalty
+        return penalty + self._centering(log_probabilities, rows) if self._is_centered else penalty
 
     def _centering(self, log_probabilities: Tensor, rows: slice) -> Tensor:
         """What to add to the answers' cross-entropy, so that it becomes that of the centered scores."""

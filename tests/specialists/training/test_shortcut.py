@@ -127,10 +127,10 @@ def choice_pack(answers: list[int], listed: tuple[int, ...] = (A, B)) -> Pack:
 
 def total_gradient(pack: Pack, hidden: torch.Tensor, centered: bool) -> torch.Tensor:
     """The gradient of the answers' loss and a penalty that never falls due, in the logits of the choices."""
-    settings = Shortcut(labels=("A", "B"), tolerance=9.0, centered=centered)
+    settings = Shortcut(labels=("A", "B"), tolerance=9.0, centered=0.8)
     hidden = hidden.clone().requires_grad_()
-    terms = (AnswerTerm(torch.tensor(pack.targets)), ShortcutTerm(pack, (A, B), settings))
-    chunked_row_loss(hidden, torch.eye(30), terms).backward()
+    choice = ShortcutTerm(pack, (A, B), settings, progress=0.79 if centered else 0.8)
+    chunked_row_loss(hidden, torch.eye(30), (AnswerTerm(torch.tensor(pack.targets)), choice)).backward()
     assert hidden.grad is not None
     return hidden.grad[::2, [A, B]]
 
