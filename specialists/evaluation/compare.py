@@ -1,6 +1,6 @@
 """Base, specialists, routed ensemble and teacher beside each other, on the items that all of them answered.
 
-    python -m specialists.evaluation.compare REPORTS [--subjects base specialist ensemble teacher_base] [--tasks gsm8k ...]
+    python -m specialists.evaluation.compare REPORTS [--subjects base specialist ensemble base@teacher] [--tasks gsm8k ...]
 
 REPORTS is the folder that `polymath evaluate` wrote. `specialist` stands for the one of the task's domain: what a
 delegator that never errs would have chosen. Writes `comparison.json` there and prints the table, credit in points.
