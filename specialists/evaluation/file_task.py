@@ -35,9 +35,8 @@ class FileTask(ABC, Generic[ItemT]):
     files: ClassVar[Files]
     language: ClassVar[Language] = "en"  # of the questions
     val_share: ClassVar[float] = 0.05  # of train, where `files` has no val; 0: there is no val
-    held_out: ClassVar[Split] = (
-        "val"  # what that share of train is; test, where no other test rows are at hand
-    )
+    # What that share of train is: test, where no other test rows are at hand.
+    held_out: ClassVar[Split] = "val"
 
     split: Split = "test"
     max_new_tokens: int = 16

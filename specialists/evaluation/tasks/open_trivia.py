@@ -14,9 +14,6 @@ from specialists.evaluation.question_kind import question_kind
 from specialists.evaluation.short_answer import ShortAnswer, ShortItem
 from specialists.evaluation.task import Split
 
-_FILES: Files = {"train": ("opentriviaqa/opentriviaqa.jsonl.gz",)}
-_VAL_SHARE = 0.01
-
 # A question of one thing, not of a choice among options that are not shown, and an answer that names something.
 _ASKS = re.compile(
     r"^(?:(?:in|on|of|at|by|for|from|to|with) )?(?:who|whom|whose|what|which|where|when|how many|how much)\b",
@@ -32,17 +29,23 @@ _MAX_QUESTION_WORDS, _MAX_ANSWER_WORDS = 24, 5
 
 
 @dataclass(frozen=True)
-class OpenTrivia(MultipleChoice):
-    """Options in the order of the data."""
+class _OpenTriviaRows:
+    """What both tasks say of the file."""
 
-    name = "opentriviaqa"
-    files: ClassVar[Files] = _FILES
-    val_share = _VAL_SHARE
+    files: ClassVar[Files] = {"train": ("opentriviaqa/opentriviaqa.jsonl.gz",)}
+    val_share: ClassVar[float] = 0.01
 
     split: Split = "train"
 
     def group(self, row: Any) -> str:
         return str(row["question"])
+
+
+@dataclass(frozen=True)
+class OpenTrivia(_OpenTriviaRows, MultipleChoice):
+    """Options in the order of the data."""
+
+    name = "opentriviaqa"
 
     def parse(self, row: Any, row_id: str) -> Iterable[ChoiceItem]:
         options = tuple(row["options"])
@@ -50,17 +53,10 @@ class OpenTrivia(MultipleChoice):
 
 
 @dataclass(frozen=True)
-class OpenTriviaShort(ShortAnswer):
+class OpenTriviaShort(_OpenTriviaRows, ShortAnswer):
     """The questions that need no options, answered with a name, a word or a number."""
 
     name = "opentriviaqa_short"
-    files: ClassVar[Files] = _FILES
-    val_share = _VAL_SHARE
-
-    split: Split = "train"
-
-    def group(self, row: Any) -> str:
-        return str(row["question"])
 
     def parse(self, row: Any, row_id: str) -> Iterable[ShortItem]:
         question, answer = row["question"].strip(), row["answer"].strip()
