@@ -3,8 +3,9 @@
     python -m bench.distillation specialists/recipes/commonsense.toml --steps 20 --task commonsenseqa \\
         --data ../shared/data --out runs/methods [--limit 600]
 
-Each method trains by the recipe with its own `[distill]` section, is measured on the test rows of `--task`, and stands
-beside the base and the first method with paired differences. Interrupted, the same command goes on where it was.
+Each method trains by the recipe with its own `[distill]` section and without `[shortcut]`, which distillation does not know.
+It is measured on the test rows of `--task` and stands beside the base and the first method with paired differences.
+Interrupted, the same command goes on where it was.
 """
 
 import argparse
@@ -33,6 +34,7 @@ def derive(recipe: str, method: str, steps: int) -> str:
     """The recipe's text with another method and number of steps."""
     text = re.sub(r"^max_steps = .*\n", "", recipe, flags=re.MULTILINE)
     text = text.replace("[batching]\n", f"[batching]\nmax_steps = {steps}\n", 1)
+    text = re.sub(r"^\[shortcut\]\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
     section = METHODS[method]
     return text if section is None else f'method = "distill"\n{text}\n[distill]\n{section}'
 

@@ -65,6 +65,8 @@ class Recipe(Section):
             raise ValueError(f'method = "{self.method}" needs at least one [[sources]]')
         if self.method == "grpo" and (self.sources or self.shortcut):
             raise ValueError('method = "grpo" takes its prompts from grpo.tasks; remove sources and shortcut')
+        if self.method == "distill" and self.shortcut is not None:
+            raise ValueError('method = "distill" does not watch the answers\' letters; remove shortcut')
         if self.method != "distill" and "distill" in self.model_fields_set:
             raise ValueError(f'[distill] has no effect with method = "{self.method}"')
         if self.method != "grpo" and self.grpo is not None:
