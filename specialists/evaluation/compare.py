@@ -9,7 +9,7 @@ delegator that never errs would have chosen. Writes `comparison.json` there and 
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,23 @@ Credits = Mapping[str, float]  # by item
 
 def read_credits(folder: Path, subject: str, task: str) -> Credits | None:
     """Each answered item's credit (1 or 0 where the task gives none); None where nothing was measured."""
-    label = _DOMAIN_OF[task] if subject == SPECIALIST else subject
-    path = folder / f"{label}_{task}.answers.jsonl"
+    path = folder / f"{_stem(subject, task)}.answers.jsonl"
     if not path.is_file():
         return None
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return {row["id"]: Grade(**row["grade"]).score for row in rows if "grade" in row}
+
+
+def _stem(subject: str, task: str) -> str:
+    """What the files of this measurement are called."""
+    return f"{_DOMAIN_OF[task] if subject == SPECIALIST else subject}_{task}"
+
+
+def _origin(folder: Path, subjects: Sequence[str], tasks: Iterable[str]) -> dict[str, list[Any]]:
+    """Machines, commits and seeds of the reports that are whole."""
+    paths = [folder / f"{_stem(subject, task)}.json" for task in tasks for subject in subjects]
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    return {f"{key}s": sorted({report[key] for report in reports}) for key in ("machine", "commit", "seed")}
 
 
 def compare(folder: Path, subjects: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
@@ -54,7 +65,13 @@ def compare(folder: Path, subjects: Sequence[str], tasks: Sequence[str]) -> dict
     means = {
         subject: _mean(_domain_mean(rows, domain, subject) for domain in domains) for subject in subjects
     }
-    return {"subjects": list(subjects), "tasks": rows, "domains": list(domains), "mean_over_domains": means}
+    return {
+        **_origin(folder, subjects, rows),
+        "subjects": list(subjects),
+        "tasks": rows,
+        "domains": list(domains),
+        "mean_over_domains": means,
+    }
 
 
 def _row(credits: Sequence[Credits], subjects: Sequence[str]) -> dict[str, Any]:

@@ -40,6 +40,14 @@ def test_the_specialist_of_a_task_is_that_of_its_domain(reports: Path):
     assert found["tasks"]["gsm8k"]["ensemble_minus_base"][0] == pytest.approx(0.0)
 
 
+def test_the_comparison_names_where_its_reports_come_from(reports: Path):
+    for label, commit in (("base", "b1"), ("math", "a1"), ("ensemble", "b1")):
+        report = {"machine": "M", "commit": commit, "seed": 20}
+        (reports / f"{label}_gsm8k.json").write_text(json.dumps(report))
+    found = compare(reports, ["base", "specialist", "ensemble"], ["gsm8k"])
+    assert (found["machines"], found["commits"], found["seeds"]) == (["M"], ["a1", "b1"], [20])
+
+
 def test_the_table_and_the_file(reports: Path, capsys: pytest.CaptureFixture[str]):
     assert main([str(reports)]) == 0
     out = capsys.readouterr().out
