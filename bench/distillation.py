@@ -1,7 +1,7 @@
 """SFT against distillation from logits, from hidden states, and from both: same rows, same steps, same seed.
 
     python -m bench.distillation specialists/recipes/commonsense.toml --steps 20 --task commonsenseqa \\
-        --data ../shared/data --out runs/methods [--limit 600]
+        --data ../shared/data [--data runs] --out runs/methods [--limit 600]
 
 Each method trains by the recipe with its own `[distill]` section and without `[shortcut]`, which distillation does not know.
 It is measured on the test rows of `--task` and stands beside the base and the first method with paired differences.
@@ -50,7 +50,7 @@ def measure(options: argparse.Namespace, who: str) -> dict[str, Any]:
         "--task",
         options.task,
         "--data",
-        str(options.data),
+        str(options.data[0]),
         "--out",
         str(options.out / "reports"),
         *limit,
@@ -79,7 +79,13 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--task", required=True)
     parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        help="Folder of the public sets; further ones are searched for the recipe's files.",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
@@ -96,8 +102,10 @@ def main() -> None:
         )
         if not (options.out / name).is_dir():
             share_lessons(options.out, options.out / f"{name}.run")
-            folders = ["--data", str(options.data), "--out", str(options.out / name)]
-            polymath("train", "specialist", str(recipe), *folders, "--resume")
+            folders = [argument for folder in options.data for argument in ("--data", str(folder))]
+            polymath(
+                "train", "specialist", str(recipe), *folders, "--out", str(options.out / name), "--resume"
+            )
         report = measure(options, str(options.out / name))
         first = first or report
         training = json.loads((options.out / name / "training.json").read_text(encoding="utf-8"))

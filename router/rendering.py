@@ -26,9 +26,10 @@ class Layout:
     wrapping: float = 0.28
     option_words: float = 0.4
     filler: float = 0.2
+    order: float = 0.15
 
 
-PLAIN = Layout(options=0.7, context=1.0, wrapping=0.0, option_words=0.0, filler=0.0)
+PLAIN = Layout(options=0.7, context=1.0, wrapping=0.0, option_words=0.0, filler=0.0, order=0.0)
 
 
 @cache
@@ -48,6 +49,8 @@ def render(item: Item, layout: Layout, rng: random.Random) -> str:
         # Replaced, not formatted: the question and the context may hold braces of their own.
         before, _, after = form.partition("{c}")
         text = before.replace("{q}", text) + item.context + after.replace("{q}", text)
+    if layout.order and rng.random() < layout.order:  # drawn only where wanted: held-out prompts stay the same
+        text += rng.choice(("\n\n", "\n", " ")) + rng.choice(_forms()["orders"])
     if rng.random() < layout.wrapping:
         text = rng.choice(_forms()["wrappings"]).replace("{}", text)
     if rng.random() < layout.filler:
