@@ -33,6 +33,10 @@ UrlOption = Annotated[
 StressOption = Annotated[
     bool, typer.Option("--stress", help="Also with items rewritten without changing what is right.")
 ]
+ReuseOption = Annotated[
+    bool,
+    typer.Option("--reuse", help="Take answers that the chosen specialist already gave alone from --out."),
+]
 TokensOption = Annotated[
     int | None, typer.Option(min=1, help="Longest answer in tokens.  [dim]default: the task's own[/]")
 ]
@@ -74,6 +78,7 @@ def specialist(
 @app.command(
     epilog=examples(
         "polymath evaluate ensemble --limit 100",
+        "polymath evaluate ensemble --reuse",
         "polymath evaluate ensemble --task gsm8k --url http://localhost:8000",
     )
 )
@@ -86,6 +91,7 @@ def ensemble(
     data: DataOption = None,
     url: UrlOption = None,
     stress: StressOption = False,
+    reuse: ReuseOption = False,
     max_new_tokens: TokensOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -96,4 +102,4 @@ def ensemble(
 
         plan = Plan(tasks=tuple(task or ()), split=split, limit=limit, seed=seed, out=out, stress=stress,
                     max_new_tokens=max_new_tokens)  # fmt: skip
-        measure(settings, plan, open_ensemble(settings, url))
+        measure(settings, plan, open_ensemble(settings, url, out if reuse else None))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
+from router.delegator import WEIGHTS
 from server.dispatch import AUTO, BASE, Dispatcher
 from server.loading import (
     base_model_id,
@@ -33,6 +34,7 @@ from specialists.evaluation.generation import PROMPT_TOKENS_A_STEP, EngineGenera
 from specialists.evaluation.item_order import draw_items
 from specialists.evaluation.remote import RemoteGenerator
 from specialists.evaluation.report import Report
+from specialists.evaluation.reuse import RecordedAnswers, ReusingGenerator
 from specialists.evaluation.rewriting import RewrittenTask, rewritings_for
 from specialists.evaluation.run import Subject, evaluate
 from specialists.evaluation.task import Split, Task
@@ -97,8 +99,11 @@ def open_specialist(settings: Settings, name: str, url: str | None) -> Measured:
     return Measured(label=_label(label, settings), subject=subject, open=open_engine)
 
 
-def open_ensemble(settings: Settings, url: str | None) -> Measured:
-    """The delegator and all specialists of the catalog; at a URL, the model `auto`."""
+def open_ensemble(settings: Settings, url: str | None, recorded: Path | None = None) -> Measured:
+    """The delegator and all specialists of the catalog; at a URL, the model `auto`.
+
+    Answers that the chosen one already gave alone are taken from the folder `recorded`, if there is one.
+    """
     if url is not None:
         return _at_url(settings, ENSEMBLE, ENSEMBLE, url, AUTO)
     base = resolve_base(settings.base, settings.home)
@@ -106,7 +111,7 @@ def open_ensemble(settings: Settings, url: str | None) -> Measured:
     subject = Subject(
         model=base_model_id(settings.base, base),
         adapter=ENSEMBLE,
-        fingerprint=_fingerprint(list(specialist_folders(settings, {}))),
+        fingerprint=_ensemble_fingerprint(settings),
         quantization=settings.quantization,
     )
 
@@ -123,7 +128,14 @@ def open_ensemble(settings: Settings, url: str | None) -> Measured:
             def choose(messages: Sequence[Any]) -> "LoadedAdapter | None":
                 return asyncio.run(dispatcher.resolve(AUTO, messages)).adapter
 
-            yield EngineGenerator(engine, choose=choose)
+            generate = EngineGenerator(engine, choose=choose)
+            if recorded is None:
+                yield generate
+            else:
+                answers = RecordedAnswers.read(
+                    recorded, subject.model, subject.quantization, _fingerprints(settings)
+                )
+                yield ReusingGenerator(generate, answers, lambda messages: _name(choose(messages)))
         finally:
             thread.shutdown()
 
@@ -251,6 +263,25 @@ def _fingerprint(folders: Sequence[Path]) -> str:
         if path.is_file():
             digest.update(folder.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def _ensemble_fingerprint(settings: Settings) -> str:
+    """Of the adapters and of the delegator's trained part and threshold: another delegator routes otherwise."""
+    digest = hashlib.sha256(_fingerprint(list(specialist_folders(settings, {}))).encode())
+    for path in sorted((settings.router_weights or WEIGHTS).glob("router.*")):
+        digest.update(path.read_bytes())
+    digest.update(str(settings.router_threshold).encode())
+    return digest.hexdigest()[:16]
+
+
+def _fingerprints(settings: Settings) -> dict[str, str]:
+    """Of each specialist alone, and of the base, which has none."""
+    folders = configured_specialists(settings, {})
+    return {BASE: "", **{name: _fingerprint([folder]) for name, folder in folders.items()}}
+
+
+def _name(adapter: "LoadedAdapter | None") -> str:
+    return BASE if adapter is None else adapter.name
 
 
 def _offline(settings: Settings) -> Settings:

@@ -16,7 +16,7 @@ class GradedAnswer:
     """One item's answer and its grade.
 
     `prompt_sha256` (its beginning) tells whether it answers today's prompt; `seconds` is how long the measurement
-    had taken when it came.
+    had taken when it came; `is_reused` answers were given in an earlier measurement.
     """
 
     id: str
@@ -28,6 +28,7 @@ class GradedAnswer:
     specialist: str | None = None
     prompt_sha256: str = ""
     seconds: float = 0.0
+    is_reused: bool = False
 
 
 class AnswerLog(AppendLog[GradedAnswer]):

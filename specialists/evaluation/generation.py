@@ -42,13 +42,14 @@ class Generation:
     num_tokens: int
     is_cut: bool
     specialist: str | None = None  # who answered, where that was decided by the prompt
+    is_reused: bool = False  # given in an earlier measurement
 
 
 # What evaluation and sampling need of a model: answers come in the order in which they finish.
 Generate = Callable[[Iterable[GenerationRequest]], Iterator[Generation]]
 Choose = Callable[[Sequence[Message]], LoadedAdapter | None]
 
-_BASE = "base"
+BASE_NAME = "base"
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class EngineGenerator:
             prompt_ids = self._engine.tokenizer.encode_chat(request.messages)
             adapter = self._adapter if self._choose is None else self._choose(request.messages)
             self._engine.add_request(request.key, prompt_ids, request.params, adapter)
-            chosen = None if self._choose is None else (adapter.name if adapter else _BASE)
+            chosen = None if self._choose is None else (adapter.name if adapter else BASE_NAME)
             pending[request.key] = _Pending(chosen)
 
 

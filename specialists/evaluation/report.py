@@ -16,7 +16,8 @@ class Report:
     """The measurement of one model on one task.
 
     `accuracy` is the share of right answers, `score` the mean credit (F1, ROUGE-L) where the task gives some, the
-    same otherwise; the intervals are 95% bootstrap intervals. `adapter` is None for the base.
+    same otherwise; the intervals are 95% bootstrap intervals. `adapter` is None for the base. `num_reused` answers were
+    given in an earlier measurement, and `seconds` are those of the others.
     """
 
     task: str
@@ -31,6 +32,7 @@ class Report:
     format_adherence: float
     num_cut: int
     num_tokens: int
+    num_reused: int
     seconds: float
     seed: int
     commit: str
@@ -113,6 +115,7 @@ def summarize_answers(answers: Sequence[GradedAnswer], seed: int) -> dict[str, A
         "format_adherence": sum(answer.grade.well_formed for answer in answers) / len(answers),
         "num_cut": sum(answer.is_cut for answer in answers),
         "num_tokens": sum(answer.num_tokens for answer in answers),
+        "num_reused": sum(answer.is_reused for answer in answers),
         "analysis": analyze(answers),
         "answers": tuple(answers),
     }

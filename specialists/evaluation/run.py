@@ -134,4 +134,5 @@ def _grade(task: Task[ItemT], item: ItemT, generation: Generation) -> GradedAnsw
         category=item.category,
         prompt_sha256=prompt_digest(task.prompt(item)),
         specialist=generation.specialist,
+        is_reused=generation.is_reused,
     )

@@ -74,4 +74,6 @@ def test_the_order_of_an_evaluation_task_is_never_trained_on():
 
 
 def _layouts() -> dict[str, Any]:
-    return tomllib.loads(Path(router.rendering.__file__).with_name("layouts.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(
+        Path(router.rendering.__file__).with_name("layouts.toml").read_text(encoding="utf-8")
+    )

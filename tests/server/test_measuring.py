@@ -93,6 +93,36 @@ def test_the_ensemble_asks_the_one_that_the_delegator_names(
     assert [answer.text for answer in math.answers] == [answer.text for answer in alone.answers]
 
 
+def test_the_ensemble_takes_answers_that_are_there(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("server.measuring.load_delegator", lambda settings: KeywordDelegator())
+    (alone,) = measure(settings, plan(tmp_path, "gsm8k", limit=4), open_specialist(settings, "math", None))
+    asked = open_ensemble(settings, None)
+    reusing = open_ensemble(settings, None, tmp_path)
+    first, second = measure(settings, plan(tmp_path, "gsm8k", "socialiqa"), reusing)
+    assert (first.num_reused, second.num_reused) == (
+        4,
+        0,
+    )  # two of six were not asked of math, and the base never was
+    anew = measure(settings, plan(tmp_path / "anew", "gsm8k", "socialiqa"), asked)
+    assert [report.num_reused for report in anew] == [0, 0]
+    for one, other in zip((first, second), anew, strict=True):
+        assert [answer.text for answer in one.answers] == [answer.text for answer in other.answers]
+    assert first.analysis["specialists"] == {"math": 6}
+    (base,) = measure(settings, plan(tmp_path, "socialiqa"), open_specialist(settings, "base", None))
+    assert (alone.num_reused, base.num_reused) == (0, 0)
+
+
+def test_another_delegator_is_another_ensemble(settings: Settings, tmp_path: Path):
+    (tmp_path / "router.json").write_text("{}")
+    fingerprints = {
+        open_ensemble(settings.model_copy(update=changes), None).subject.fingerprint
+        for changes in ({}, {"router_weights": tmp_path}, {"router_threshold": 0.9})
+    }
+    assert len(fingerprints) == 3
+
+
 def test_a_server_is_measured_as_its_own_engine_is(settings: Settings, tmp_path: Path):
     with running(Lifecycle(settings, load=load_predictable)) as url:
         (report,) = measure(settings, plan(tmp_path, "gsm8k"), open_ensemble(settings, url))
