@@ -47,6 +47,8 @@ def read_checkpoint(folder: Path, run: str) -> dict[str, Any] | None:
     except Exception as error:  # torch raises many kinds for a damaged file
         raise CheckpointError(f"{path} cannot be read ({error}); delete it to start anew") from error
     if found != run:
-        raise CheckpointError(f"{path} is of another recipe or other data; delete it to start anew")
+        raise CheckpointError(
+            f"{path} is of another recipe, other data or another start; delete it to start anew"
+        )
     checked: dict[str, Any] = state
     return checked

@@ -24,6 +24,7 @@ from specialists.training.recipe import RecipeError
 from specialists.training.sections import BaseQuantization, Lora
 
 _ADAPTER = "default"
+ADAPTER_FILE = "adapter_model.safetensors"
 
 
 class _Switch:
@@ -147,6 +148,10 @@ class TrainableModel:
         finally:
             self._switch.is_on = True
 
+    def saved_parameters(self) -> dict[str, nn.Parameter]:
+        """The adapter's parameters under the names that PEFT's files give them."""
+        return {name.replace(f".{_ADAPTER}.", "."): one for name, one in self.parameters.items()}
+
     def save(self, folder: Path, base_name: str) -> None:
         """Write adapter_config.json and adapter_model.safetensors into an existing folder."""
         config = self._peft_model.peft_config[_ADAPTER]
@@ -154,11 +159,8 @@ class TrainableModel:
         config.target_modules = sorted(config.target_modules)  # a set would be written in random order
         config.inference_mode = True
         config.save_pretrained(str(folder))
-        tensors = {
-            name.replace(f".{_ADAPTER}.", "."): parameter.detach().contiguous()
-            for name, parameter in self.parameters.items()
-        }
-        path = folder / "adapter_model.safetensors"
+        tensors = {name: one.detach().contiguous() for name, one in self.saved_parameters().items()}
+        path = folder / ADAPTER_FILE
         save_file(tensors, path, metadata={"format": "pt"})
         path.chmod(0o644)  # safetensors writes it for the owner alone
 

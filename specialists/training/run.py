@@ -28,6 +28,7 @@ from specialists.training.run_folders import FindModel, Folders
 from specialists.training.sections import Batching, Optimizer
 from specialists.training.setting import Setting
 from specialists.training.sft import SupervisedMethod, build_schedule
+from specialists.training.start import begin_with
 
 
 def train(
@@ -74,12 +75,16 @@ def _train(
         dtype=dtype,
         find_model=find_model,
     )
+    start = None
+    if recipe.lora.start is not None:
+        start = begin_with(setting.model, recipe.lora.start, folders.data)
     if recipe.pretask is not None:
         stage = recipe.pretask
         rows = TrainingRows(stage.sources, folders.data, recipe.validation, recipe.seed)
         pretask = _supervised(setting, rows, stage.batching)
-        _run_stage(setting, "pretask", pretask, _count(rows), stage.optimizer)
+        _run_stage(setting, "pretask", pretask, {**_count(rows), "start_sha256": start}, stage.optimizer)
     method, facts = _build_method(setting)
+    facts["start_sha256"] = start
     result = _run_stage(setting, "", method, facts, recipe.optimizer)
     facts = {**asdict(result), **facts, "machine": describe_machine()}
     write_adapter(setting.model, recipe, recipe_path, folders.base, folders.out, facts)
@@ -92,7 +97,7 @@ def _run_stage(
     recipe = setting.recipe
     plan = Plan(
         title=f"training {recipe.name}" + (f" ({stage})" if stage else ""),
-        run_id=f"{recipe.fingerprint()}/{facts['data_sha256']}/{stage}",
+        run_id=_run_id(recipe, facts, stage),
         optimizer=optimizer,
         validation=recipe.validation,
         checkpoint_every_steps=recipe.checkpoint_every_steps,
@@ -102,6 +107,12 @@ def _run_stage(
         return Trainer(method, plan, folder).run()
     finally:
         plot_metrics(folder)
+
+
+def _run_id(recipe: Recipe, facts: dict[str, Any], stage: str) -> str:
+    """What a checkpoint belongs to: the settings, the data, and the weights that the run began with."""
+    start = facts["start_sha256"]
+    return f"{recipe.fingerprint()}/{facts['data_sha256']}/{stage}" + (f"/{start}" if start else "")
 
 
 def _build_method(setting: Setting) -> tuple[Method, dict[str, Any]]:

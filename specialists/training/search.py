@@ -71,9 +71,15 @@ def draw_trial(search: Search, seed: int, number: int) -> Trial:
 
 
 def search_settings(recipe: Recipe, folders: Folders, dtype: torch.dtype = torch.bfloat16) -> list[Trial]:
-    """All trials, the best first. Raises RecipeError for another method than sft, DataError when there are too few rows."""
+    """All trials, the best first. Raises RecipeError for another method than sft or an adapter to begin with, DataError
+    when there are too few rows.
+    """
     if recipe.method != "sft":
         raise RecipeError(f'the search compares losses of method = "sft", found {recipe.method!r}')
+    if recipe.lora.start is not None:
+        raise RecipeError(
+            "the search tries several ranks, so it cannot begin with an adapter; remove lora.start"
+        )
     search = recipe.search
     tokenizer = ChatTokenizer.from_folder(folders.base)
     folds = draw_folds(recipe, folders, tokenizer)

@@ -29,13 +29,17 @@ class Section(BaseModel):
 
 
 class Lora(Section):
-    """The adapter's shape. Layers below `first_layer` stay untouched, without a backward pass."""
+    """The adapter's shape. Layers below `first_layer` stay untouched, without a backward pass.
+
+    `start` is the folder of an adapter of this shape to begin with, absolute or below a data folder; else a new one.
+    """
 
     rank: int = Field(8, ge=1, le=64)
     alpha: float = Field(16.0, gt=0)
     targets: tuple[Target, ...] = Field(ALL_TARGETS, min_length=1)
     use_rslora: bool = False
     first_layer: int = Field(0, ge=0)
+    start: str | None = None
 
 
 class Source(Section):

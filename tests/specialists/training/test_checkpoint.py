@@ -23,7 +23,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_another_run_or_a_damaged_file_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "run", {"step": 3})
-    with pytest.raises(CheckpointError, match="another recipe or other data"):
+    with pytest.raises(CheckpointError, match="another recipe, other data or another start"):
         read_checkpoint(tmp_path, "other")
     path = tmp_path / CHECKPOINT_FILE
     path.write_bytes(path.read_bytes()[:40])

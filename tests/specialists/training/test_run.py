@@ -22,54 +22,7 @@ from specialists.training.rows import TrainingRows
 from specialists.training.run import train
 from specialists.training.run_folders import Folders
 from specialists.training.sft import SupervisedMethod, build_schedule
-
-RECIPE = """
-name = "tiny-math"
-base = "tiny"
-seed = 5
-checkpoint_every_steps = 2
-[[sources]]
-path = "rows.jsonl"
-templates = ["{question}", "Solve: {question}"]
-[lora]
-rank = 4
-[optimizer]
-lr = 5e-3
-[batching]
-epochs = 2
-step_tokens = 300
-pack_tokens = 160
-max_seq_len = 120
-[validation]
-share = 0.2
-every_steps = 3
-[manifest]
-intent = "math"
-examples = ["What is 2 + 2?"]
-"""
-
-
-@pytest.fixture
-def folders(tmp_path: Path, tiny_qwen2: Path) -> Folders:
-    rows = [
-        {"question": f"What is {n} and {n}?", "completion": f"It is {text} {2 * n}."}
-        for n in range(20)
-        for text in ("just", "surely")
-    ]
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Folders(base=tiny_qwen2, data=(tmp_path / "data",), out=tmp_path / "adapter")
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "recipe.toml"
-    path.write_text(RECIPE)
-    return path
-
-
-def read_metrics(folders: Folders) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folders.run / "metrics.jsonl").read_text().splitlines()]
+from tests.specialists.training.tiny_run import RECIPE, read_metrics
 
 
 def test_a_run_learns_and_publishes_an_adapter_that_serves(folders: Folders, recipe: Path) -> None:

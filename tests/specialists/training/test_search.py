@@ -103,3 +103,9 @@ def test_other_methods_are_refused(folders: Folders, recipe: Path) -> None:
     recipe.write_text(RECIPE.replace("seed = 5", 'seed = 5\nmethod = "distill"'))
     with pytest.raises(RecipeError, match="method = \"sft\", found 'distill'"):
         search_settings(read_recipe(recipe), folders)
+
+
+def test_an_adapter_to_begin_with_is_refused(folders: Folders, recipe: Path) -> None:
+    recipe.write_text(RECIPE + '[lora]\nstart = "math"\n')
+    with pytest.raises(RecipeError, match=r"remove lora\.start"):
+        search_settings(read_recipe(recipe), folders)
