@@ -44,7 +44,11 @@ def sources() -> Sequence[Source]:
 
 CONFIG = TrainConfig(
     dataset=DatasetConfig(
-        per_intent=40, per_source=10, noise=0.0, second_turn=0.0, layout=Layout(wrapping=0.0, filler=0.0)
+        per_intent=40,
+        per_source=10,
+        noise=0.0,
+        second_turn=0.0,
+        layout=Layout(wrapping=0.0, filler=0.0, order=0.0),
     ),
     fit=FitConfig(epochs=6, rank=2, lora_rate=1e-2, head_rate=5e-2, bfloat16=False),
     members=(Member(seed=1, targets="query|value|dense"), Member(seed=2, targets="dense", weight=0.5)),
