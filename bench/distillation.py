@@ -1,7 +1,7 @@
 """SFT against distillation from logits, from hidden states, and from both: same rows, same steps, same seed.
 
     python -m bench.distillation specialists/recipes/commonsense.toml --steps 20 --task commonsenseqa \\
-        --data ../shared/data [--data runs] --out runs/methods [--limit 600]
+        --data ../shared/data [--data runs] --out runs/methods [--limit 600] [--quantization int8]
 
 Each method trains by the recipe with its own `[distill]` section and without `[shortcut]`, which distillation does not know.
 It is measured on the test rows of `--task` and stands beside the base and the first method with paired differences.
@@ -30,8 +30,9 @@ METHODS = {
 }
 
 
-def derive(recipe: str, method: str, steps: int) -> str:
-    """The recipe's text with another method and number of steps."""
+def derive(recipe: str, name: str, method: str, steps: int) -> str:
+    """The recipe's text with another name, method and number of steps."""
+    recipe = re.sub(r'^name = ".*"$', f'name = "{name}"', recipe, count=1, flags=re.MULTILINE)
     text = re.sub(r"^max_steps = .*\n", "", recipe, flags=re.MULTILINE)
     text = text.replace("[batching]\n", f"[batching]\nmax_steps = {steps}\n", 1)
     text = re.sub(r"^\[shortcut\]\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
@@ -39,8 +40,10 @@ def derive(recipe: str, method: str, steps: int) -> str:
     return text if section is None else f'method = "distill"\n{text}\n[distill]\n{section}'
 
 
-def polymath(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "server", *arguments], check=True)
+def polymath(*arguments: str, **environment: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "server", *arguments], check=True, env={**os.environ, **environment}
+    )
 
 
 def measure(options: argparse.Namespace, who: str) -> dict[str, Any]:
@@ -55,8 +58,9 @@ def measure(options: argparse.Namespace, who: str) -> dict[str, Any]:
         str(options.out / "reports"),
         *limit,
     ]
-    polymath("evaluate", "specialist", who, *common)
-    report = options.out / "reports" / f"{Path(who).name}_{options.task}.json"
+    polymath("evaluate", "specialist", who, *common, POLYMATH_QUANTIZATION=options.quantization)
+    precision = "" if options.quantization == "none" else f"-{options.quantization}"
+    report = options.out / "reports" / f"{Path(who).name}{precision}_{options.task}.json"
     return json.loads(report.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
@@ -88,6 +92,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--quantization", default="none", help="Of the base when answers are measured.")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +103,7 @@ def main() -> None:
         name = f"{options.recipe.stem}-{method}"
         recipe = options.out / f"{name}.toml"
         recipe.write_text(
-            derive(options.recipe.read_text(encoding="utf-8"), method, options.steps), encoding="utf-8"
+            derive(options.recipe.read_text(encoding="utf-8"), name, method, options.steps), encoding="utf-8"
         )
         if not (options.out / name).is_dir():
             share_lessons(options.out, options.out / f"{name}.run")
@@ -124,6 +129,7 @@ def main() -> None:
     result = {
         **describe_run(),
         "recipe": str(options.recipe),
+        "quantization": options.quantization,
         "task": options.task,
         "base": base["accuracy"],
         "rows": rows,

@@ -16,9 +16,9 @@ RECIPES = Path(__file__).parents[2] / "specialists" / "recipes"
 def test_a_derived_recipe_differs_in_method_and_steps_alone(tmp_path: Path, name: str, method: str) -> None:
     text = (RECIPES / f"{name}.toml").read_text()
     path = tmp_path / "derived.toml"
-    path.write_text(derive(text, method, 7))
+    path.write_text(derive(text, "x", method, 7))
     derived, original = read_recipe(path), read_recipe(RECIPES / f"{name}.toml")
-    assert derived.batching.max_steps == 7
+    assert (derived.name, derived.batching.max_steps) == ("x", 7)
     assert derived.method == ("sft" if method == "sft" else "distill")
     assert derived.sources == original.sources and derived.optimizer == original.optimizer
     assert derived.shortcut is None and derived.gate == original.gate and derived.lora == original.lora
