@@ -68,6 +68,8 @@ def merge_adapters(base: Path, parents: Sequence[Path], plan: MergePlan, out: Pa
     model = PeftModel.from_pretrained(causal, parents[0], adapter_name=names[0])
     for name, folder in zip(names[1:], parents[1:], strict=True):
         model.load_adapter(folder, adapter_name=name)
+    # The merged adapter gets the first one's configuration: with its layers alone, the others would lose theirs.
+    model.peft_config[names[0]].layers_to_transform = _all_layers([model.peft_config[name] for name in names])
     model.add_weighted_adapter(
         names, list(_weights(plan, len(parents))), _MERGED, combination_type=plan.method, **_options(plan)
     )
@@ -88,6 +90,14 @@ def _check(base: Path, parents: Sequence[Path], plan: MergePlan) -> list[Special
     if plan.method != "svd" and len(set(ranks)) > 1:
         raise MergeError(f"{plan.method} needs adapters of one rank, got {ranks}; svd takes any")
     return [read_manifest(folder) for folder in parents]
+
+
+def _all_layers(configs: Sequence[Any]) -> list[int] | None:
+    """The layers that any of them changes; None for every layer."""
+    layers = [config.layers_to_transform for config in configs]
+    if any(one is None for one in layers):
+        return None
+    return sorted({number for one in layers for number in ([one] if isinstance(one, int) else one)})
 
 
 def _weights(plan: MergePlan, count: int) -> tuple[float, ...]:
@@ -118,7 +128,7 @@ def _write(model: Any, base: Path, parents: Sequence[SpecialistManifest], plan: 
                 parameter.data = parameter.data.bfloat16()
         model.save_pretrained(folder, selected_adapters=[_MERGED])
         for path in (folder / _MERGED).iterdir():  # PEFT gives a named adapter a folder of its own
-            path.rename(folder / path.name)
+            path.rename(folder / path.name).chmod(0o644)  # safetensors writes for the owner alone
         (folder / _MERGED).rmdir()
         (folder / "README.md").unlink(missing_ok=True)
         details = {**facts, "density": plan.density, "rank": plan.rank, "seed": plan.seed}

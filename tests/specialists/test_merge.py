@@ -1,10 +1,12 @@
 """Merged adapters against the arithmetic they stand for, and as the engine reads them."""
 
+import json
+import stat
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from specialists.adapters.checkpoint import AdapterError
 from specialists.adapters.registry import AdapterRegistry
@@ -23,7 +25,7 @@ def parents(make_adapter: MakeAdapter, tiny_qwen2: Path) -> list[Path]:
 def products(folder: Path) -> dict[str, torch.Tensor]:
     """B A of each matrix, scaled: what an adapter adds to the base."""
     tensors = load_file(folder / "adapter_model.safetensors")
-    config = __import__("json").loads((folder / "adapter_config.json").read_text())
+    config = json.loads((folder / "adapter_config.json").read_text())
     scale = config["lora_alpha"] / config["r"]
     return {
         name: scale * (tensors[name.replace("lora_A", "lora_B")].float() @ tensor.float())
@@ -55,6 +57,40 @@ def test_the_engine_answers_with_the_merged_adapter(
     prompts = [[5, 9, 33], [7, 200, 41, 6]]
     merged = [one.token_ids for one in tiny_engine.generate(prompts, params, adapter)]
     assert merged != [one.token_ids for one in tiny_engine.generate(prompts, params)]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("has_all", [True, False])
+@pytest.mark.parametrize("method", ["linear", "ties", "svd"])
+def test_layers_that_only_one_parent_has_are_kept(
+    method: str, has_all: bool, is_first: bool, parents: list[Path], tiny_qwen2: Path, tmp_path: Path
+) -> None:
+    num_layers = read_qwen_config(tiny_qwen2).num_layers
+    _keep_layers(parents[0], range(1, num_layers))
+    if not has_all:
+        _keep_layers(parents[1], range(num_layers - 1))
+    order = parents if is_first else parents[::-1]
+    rank = 8 if method == "svd" else None
+    plan = MergePlan(name="g", method=method, weights=(0.7, 0.3), rank=rank)  # type: ignore[arg-type]
+    merge_adapters(tiny_qwen2, order, plan, tmp_path / "merged")
+    merged, (one, other) = products(tmp_path / "merged"), map(products, order)
+    assert merged.keys() == one.keys() | other.keys()
+    if method == "svd":
+        for name, product in merged.items():
+            expected = 0.7 * one.get(name, torch.zeros(1)) + 0.3 * other.get(name, torch.zeros(1))
+            torch.testing.assert_close(product, expected, rtol=0.05, atol=0.01)
+    assert stat.S_IMODE((tmp_path / "merged" / "adapter_model.safetensors").stat().st_mode) == 0o644
+
+
+def _keep_layers(folder: Path, layers: range) -> None:
+    """Make it an adapter of these layers alone."""
+    path = folder / "adapter_model.safetensors"
+    kept = tuple(f".layers.{number}." for number in layers)
+    tensors = {name: one for name, one in load_file(path).items() if any(part in name for part in kept)}
+    save_file(tensors, path, metadata={"format": "pt"})
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["layers_to_transform"] = list(layers)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
 def test_what_cannot_be_merged_is_named(
