@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from specialists.evaluation.context import fit_context, render_table
+from specialists.evaluation.derivation import expand_derivation
 from specialists.evaluation.file_task import Files, FileTask
 from specialists.evaluation.last_line import MARK, read_last_line, rewrite_last_line
 from specialists.evaluation.task import Grade, Message, read_json, read_rows
-from specialists.evaluation.tatqa_metric import ScaledAnswer, format_answer, parse_answer, score_answer
+from specialists.evaluation.tatqa_metric import (
+    ScaledAnswer,
+    format_answer,
+    parse_answer,
+    score_answer,
+    to_number,
+)
 
 MAX_CONTEXT_TOKENS = 1400
 
@@ -92,11 +99,19 @@ class TatQA(FileTask[FinanceItem]):
         )
 
     def reference(self, item: FinanceItem) -> str:
-        answer = f"{MARK} {format_answer(item.gold)}"
-        return f"{item.derivation}\n{answer}" if item.derivation else answer
+        return "\n".join([*_calculation(item), f"{MARK} {format_answer(item.gold)}"])
 
     def rewrite(self, item: FinanceItem, text: str) -> str | None:
         return rewrite_last_line(text, format_answer(item.gold))
+
+
+def _calculation(item: FinanceItem) -> list[str]:
+    """Step by step where the derivation can be read, else in the data's words; nothing where nothing is calculated."""
+    if not item.derivation:
+        return []
+    value = to_number(item.gold.texts[0])
+    steps = None if value is None else expand_derivation(item.derivation, float(value))
+    return steps or [item.derivation]
 
 
 def _table_key(row: Any) -> str:

@@ -54,7 +54,7 @@ def test_tatqa_references_are_right_and_well_formed(tatqa: Path):
     items = task.load(tatqa)
     references = [task.reference(item) for item in items]
     assert references == [
-        "(1,200-1,000)/1,000\nAnswer: 20.0 percent",
+        "1,200 - 1,000 = 200\n200 / 1,000 = 0.2\nAnswer: 20.0 percent",
         "Answer: 2019; 2018",
         "Answer: 2",
         "Answer: 1,200 million",
