@@ -22,11 +22,12 @@ from bench.results import describe_run
 from specialists.evaluation.bootstrap import bootstrap_interval
 from specialists.evaluation.report import paired_scores
 
+# Those with hidden states before the one without: what a teacher says with them serves it as well.
 METHODS = {
     "sft": None,
-    "logits": "answer_weight = 0.5\nlogit_weight = 0.5\n",
     "hidden": "answer_weight = 0.5\nlogit_weight = 0.0\nhidden_weight = 0.5\n",
     "both": "answer_weight = 0.5\nlogit_weight = 0.25\nhidden_weight = 0.25\n",
+    "logits": "answer_weight = 0.5\nlogit_weight = 0.5\n",
 }
 
 

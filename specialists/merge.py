@@ -1,8 +1,9 @@
 """Several adapters merged into one, by PEFT's weighted adapters: a generalist that costs one adapter.
 
-`linear` averages A and B matrices (equal ranks only); `ties` (arXiv:2306.01708) and `dare_ties` (arXiv:2311.03099) keep the
-share `density` of each adapter's changes, largest or at random, and add those whose signs agree; `svd` adds the
-products and finds the nearest ones of the wanted rank.
+`linear` adds weighted A and B matrices (equal ranks only); `ties` (arXiv:2306.01708) and `dare_ties` (arXiv:2311.03099) keep
+the share `density` of each adapter's changes, largest or at random, and take the mean of those whose signs agree; `svd`
+adds the weighted products and finds the nearest ones of the wanted rank. By default an adapter merged with itself is
+itself again, whatever the method.
 """
 
 import json
@@ -33,7 +34,8 @@ class MergeError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergePlan:
-    """How to merge. `weights` as many as adapters, equal ones by default; `rank` for svd, the parents' by default.
+    """How to merge. `weights` as many as adapters, equal ones by default (of ties 1 each, else shares of 1); `rank` for svd,
+    the parents' by default.
 
     Raises MergeError naming the field that cannot work.
     """
@@ -68,8 +70,11 @@ def merge_adapters(base: Path, parents: Sequence[Path], plan: MergePlan, out: Pa
     model = PeftModel.from_pretrained(causal, parents[0], adapter_name=names[0])
     for name, folder in zip(names[1:], parents[1:], strict=True):
         model.load_adapter(folder, adapter_name=name)
-    # The merged adapter gets the first one's configuration: with its layers alone, the others would lose theirs.
-    model.peft_config[names[0]].layers_to_transform = _all_layers([model.peft_config[name] for name in names])
+    # The merged adapter gets the first one's configuration: with its layers alone, the others would lose theirs, and the
+    # parents' scaling, rsLoRA's too, is in the merged matrices already.
+    first = model.peft_config[names[0]]
+    first.layers_to_transform = _all_layers([model.peft_config[name] for name in names])
+    first.use_rslora = False
     model.add_weighted_adapter(
         names, list(_weights(plan, len(parents))), _MERGED, combination_type=plan.method, **_options(plan)
     )
@@ -101,7 +106,11 @@ def _all_layers(configs: Sequence[Any]) -> list[int] | None:
 
 
 def _weights(plan: MergePlan, count: int) -> tuple[float, ...]:
-    return plan.weights or (1.0 / count,) * count
+    """What PEFT is given: its ties takes a mean itself, its linear multiplies A and B by the root of the weight each."""
+    if plan.method in ("ties", "dare_ties"):
+        return plan.weights or (1.0,) * count
+    weights = plan.weights or (1.0 / count,) * count
+    return weights if plan.method == "svd" else tuple(weight * abs(weight) for weight in weights)
 
 
 def _options(plan: MergePlan) -> dict[str, Any]:
@@ -121,7 +130,7 @@ def _write(model: Any, base: Path, parents: Sequence[SpecialistManifest], plan: 
         seed=plan.seed,
         commit=current_commit(),
     )
-    facts = {"method": plan.method, "parents": names, "weights": _weights(plan, len(names))}
+    facts = {"method": plan.method, "parents": names, "weights": plan.weights or None}
     with whole_folder(out) as folder:
         for key, parameter in model.named_parameters():
             if f".{_MERGED}." in key:

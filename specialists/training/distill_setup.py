@@ -1,5 +1,7 @@
 """From a recipe to its distillation: find the teachers, have them write and read, put the method together."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,13 +9,14 @@ from specialists.base_model import base_sha256
 from specialists.training.data import DataError, PromptGroup
 from specialists.training.distill import DistillMethod, Source, WritePacks
 from specialists.training.packing import Pack, pack_groups
+from specialists.training.recipe import Recipe
 from specialists.training.rollout import Writer, draw_seed
 from specialists.training.rows import TrainingRows
 from specialists.training.setting import Setting
 from specialists.training.sft import Schedule, build_schedule
 from specialists.training.teacher import LoadedTeacher, find_teacher
 from specialists.training.teacher_answers import TeacherAnswers, answered
-from specialists.training.teacher_cache import TeacherCache, cache_name
+from specialists.training.teacher_cache import TeacherCache, cache_folders
 
 
 def build_distillation(setting: Setting, rows: TrainingRows) -> DistillMethod:
@@ -47,8 +50,7 @@ def _identity(folder: Path) -> str:
 
 def _read_all(setting: Setting, folder: Path, schedule: Schedule) -> TeacherCache:
     """One teacher at a time, so that only one is ever in memory."""
-    name = cache_name(_identity(folder), setting.recipe.distill)
-    cache = TeacherCache(setting.folders.run / name)
+    cache = TeacherCache(cache_folders(setting.folders.run, _identity(folder), setting.recipe.distill))
     groups = [group for step in schedule.steps for pack in step for group in pack.groups]
     cache.fill(groups, setting.recipe.batching.pack_tokens, lambda: _load(setting, folder).teach)
     return cache
@@ -61,8 +63,8 @@ def _teachers_write(
 
     def rewrite(groups: Sequence[PromptGroup]) -> Sequence[PromptGroup]:
         written = []
-        for index, folder in enumerate(folders):
-            answers = TeacherAnswers(setting.folders.run / f"teacher-answers-{index}.jsonl")
+        for folder in folders:
+            answers = TeacherAnswers(setting.folders.run / _answers_name(_identity(folder), recipe))
 
             def load(folder: Path = folder) -> Writer:
                 return Writer(folder, setting.dtype, setting.folders.kernels)
@@ -75,6 +77,13 @@ def _teachers_write(
         return result
 
     return rewrite
+
+
+def _answers_name(teacher: str, recipe: Recipe) -> str:
+    """A file name that differs whenever other answers would be written."""
+    settings = recipe.distill
+    what = json.dumps([teacher, settings.max_new_tokens, settings.sampling_temperature, recipe.seed])
+    return f"teacher-answers-{hashlib.sha256(what.encode()).hexdigest()[:12]}.jsonl"
 
 
 def _student_writes(setting: Setting) -> WritePacks:

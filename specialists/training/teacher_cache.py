@@ -31,21 +31,29 @@ def lesson_key(prompt_ids: Sequence[int], answer: Sequence[int]) -> str:
     return hashlib.sha256(json.dumps([list(prompt_ids), list(answer)]).encode()).hexdigest()[:32]
 
 
-def cache_name(teacher: str, settings: Distill) -> str:
-    """A folder name that differs whenever what would be stored differs."""
-    layers = [pair.teacher for pair in settings.layers] if settings.hidden_weight else []
-    what = json.dumps([teacher, settings.top_k, settings.temperature, layers])
-    return f"lessons-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+def cache_folders(run: Path, teacher: str, settings: Distill) -> list[Path]:
+    """Below `run`: where what this teacher says under these settings is kept, then others that hold it as well.
+
+    Where only logits are wanted, what was said together with hidden states will do.
+    """
+    said = hashlib.sha256(json.dumps([teacher, settings.top_k, settings.temperature]).encode()).hexdigest()[
+        :12
+    ]
+    if settings.hidden_weight:
+        layers = "_".join(str(pair.teacher) for pair in settings.layers)
+        return [run / f"lessons-{said}-states{layers}"]
+    return [run / f"lessons-{said}", *sorted(run.glob(f"lessons-{said}-states*"))]
 
 
 class TeacherCache:
-    """The lessons of one teacher."""
+    """The lessons of one teacher: those of all `folders` are read, new ones go to the first."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folder = folders[0]
         self._file_of: dict[str, Path] = {}
-        for path in sorted(folder.glob("lessons-*.safetensors")):
-            self._index(path)
+        for folder in folders:
+            for path in sorted(folder.glob("lessons-*.safetensors")):
+                self._index(path)
 
     def fill(self, groups: Sequence[PromptGroup], pack_tokens: int, load: Callable[[], TeachPack]) -> None:
         """Ask the teacher about all answers that are not stored yet; `load` is called only when there are some.
@@ -66,12 +74,16 @@ class TeacherCache:
                 self._write(lessons)
 
     def lesson(self, pack: Pack) -> Lesson:
-        """The stored lessons of a pack's answers, in the order of its targets."""
+        """The stored lessons of a pack's answers, in the order of its targets; hidden states where all have them."""
         parts = [self._read(key) for key in _keys(pack)]
+        have_states = len({part.hidden.shape[::2] for part in parts}) == 1
+        hidden = [
+            part.hidden if have_states else part.hidden.new_zeros(0, len(part.ids), 0) for part in parts
+        ]
         return Lesson(
             torch.cat([part.ids for part in parts]),
             torch.cat([part.log_probabilities for part in parts]),
-            torch.cat([part.hidden for part in parts], dim=1),
+            torch.cat(hidden, dim=1),
         )
 
     def _missing(self, groups: Sequence[PromptGroup]) -> Iterator[PromptGroup]:
@@ -101,9 +113,13 @@ class TeacherCache:
         with safe_open(self._file_of[key], "pt") as file:
             return Lesson(*(file.get_tensor(f"{key}/{name}") for name in Lesson.__slots__))
 
+    def _next_number(self) -> int:
+        """Behind the highest: of the files before it one may have been damaged and deleted."""
+        numbers = [int(path.stem.rpartition("-")[2]) for path in self._folder.glob("lessons-*.safetensors")]
+        return max(numbers, default=-1) + 1
+
     def _write(self, lessons: dict[str, Lesson]) -> None:
-        number = sum(1 for _ in self._folder.glob("lessons-*.safetensors"))
-        path = self._folder / f"lessons-{number:05d}.safetensors"
+        path = self._folder / f"lessons-{self._next_number():05d}.safetensors"
         partial = path.with_name(f".{path.name}.partial")
         tensors = {
             f"{key}/{name}": getattr(lesson, name).contiguous()

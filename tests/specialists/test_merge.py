@@ -26,7 +26,7 @@ def products(folder: Path) -> dict[str, torch.Tensor]:
     """B A of each matrix, scaled: what an adapter adds to the base."""
     tensors = load_file(folder / "adapter_model.safetensors")
     config = json.loads((folder / "adapter_config.json").read_text())
-    scale = config["lora_alpha"] / config["r"]
+    scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
     return {
         name: scale * (tensors[name.replace("lora_A", "lora_B")].float() @ tensor.float())
         for name, tensor in tensors.items()
@@ -57,6 +57,22 @@ def test_the_engine_answers_with_the_merged_adapter(
     prompts = [[5, 9, 33], [7, 200, 41, 6]]
     merged = [one.token_ids for one in tiny_engine.generate(prompts, params, adapter)]
     assert merged != [one.token_ids for one in tiny_engine.generate(prompts, params)]
+
+
+@pytest.mark.parametrize("uses_rslora", [False, True])
+@pytest.mark.parametrize("num_parents", [2, 3])
+@pytest.mark.parametrize("method", ["linear", "ties", "dare_ties", "svd"])
+def test_an_adapter_merged_with_itself_is_itself(
+    method: str, num_parents: int, uses_rslora: bool, parents: list[Path], tiny_qwen2: Path, tmp_path: Path
+) -> None:
+    config = json.loads((parents[0] / "adapter_config.json").read_text())
+    config["use_rslora"] = uses_rslora
+    (parents[0] / "adapter_config.json").write_text(json.dumps(config))
+    plan = MergePlan(name="g", method=method, density=0.9999)  # PEFT warns of 1  # type: ignore[arg-type]
+    merge_adapters(tiny_qwen2, [parents[0]] * num_parents, plan, tmp_path / "merged")
+    merged = products(tmp_path / "merged")
+    for name, product in products(parents[0]).items():
+        torch.testing.assert_close(merged[name], product, rtol=0.05, atol=0.01)
 
 
 @pytest.mark.parametrize("is_first", [True, False])

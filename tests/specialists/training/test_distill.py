@@ -12,14 +12,14 @@ from specialists.adapters.registry import AdapterRegistry
 from specialists.engine.qwen_config import read_qwen_config
 from specialists.tokenizer import ChatTokenizer
 from specialists.training import distill_setup
-from specialists.training.data import PromptGroup
+from specialists.training.data import DataError, PromptGroup
 from specialists.training.method_sections import Distill, LayerPair, Teacher
-from specialists.training.packing import build_pack
+from specialists.training.packing import Pack, build_pack
 from specialists.training.recipe import RecipeError
 from specialists.training.run import train
 from specialists.training.run_folders import Folders
-from specialists.training.teacher import LoadedTeacher, TeacherError, find_teacher
-from specialists.training.teacher_cache import TeacherCache, TeacherCacheError
+from specialists.training.teacher import Lesson, LoadedTeacher, TeacherError, find_teacher
+from specialists.training.teacher_cache import TeacherCache, TeacherCacheError, cache_folders
 from tests.specialists.training.tiny_teacher import make_teacher
 
 RECIPE = """
@@ -152,7 +152,7 @@ def test_a_damaged_cache_and_a_full_disk_are_named(
 ) -> None:
     groups = [PromptGroup((5, 9), ((7, 8),))]
     loaded = LoadedTeacher(teacher, Distill(top_k=2), 400, torch.float32)
-    cache = TeacherCache(tmp_path / "lessons")
+    cache = TeacherCache([tmp_path / "lessons"])
 
     def no_space(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
@@ -166,7 +166,62 @@ def test_a_damaged_cache_and_a_full_disk_are_named(
     (path,) = (tmp_path / "lessons").glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:30])
     with pytest.raises(TeacherCacheError, match=r"lessons-00000\.safetensors cannot be read"):
-        TeacherCache(tmp_path / "lessons")
+        TeacherCache([tmp_path / "lessons"])
+
+
+def test_a_deleted_file_is_asked_again_and_no_other_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: Path
+) -> None:
+    monkeypatch.setattr("specialists.training.teacher_cache._PACKS_PER_FILE", 1)
+    groups = [PromptGroup((5, number), ((7, 8),)) for number in range(3)]
+    loaded = LoadedTeacher(teacher, Distill(top_k=2), 400, torch.float32)
+    TeacherCache([tmp_path]).fill(groups, 4, lambda: loaded.teach)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 3
+    files[1].unlink()
+    again = TeacherCache([tmp_path])
+    again.fill(groups, 4, lambda: loaded.teach)
+    for cache in (again, TeacherCache([tmp_path])):
+        assert [cache.lesson(build_pack([group])).ids.shape for group in groups] == [(2, 2)] * 3
+
+
+def test_what_was_said_with_hidden_states_serves_logits_too(tmp_path: Path, teacher: Path) -> None:
+    groups = [PromptGroup((5, 9), ((7, 8),)), PromptGroup((5, 3), ((4, 6),))]
+    plain, states = Distill(top_k=2), Distill(top_k=2, hidden_weight=1)
+    asked = []
+
+    def fill(settings: Distill, some: list[PromptGroup]) -> TeacherCache:
+        loaded = LoadedTeacher(teacher, settings, 400, torch.float32)
+
+        def teach(pack: Pack) -> Lesson:
+            asked.append(len(pack.groups))
+            return loaded.teach(pack)
+
+        cache = TeacherCache(cache_folders(tmp_path, "t", settings))
+        cache.fill(some, 100, lambda: teach)
+        return cache
+
+    fill(states, groups[:1])
+    lesson = fill(plain, groups).lesson(build_pack(groups))
+    assert asked == [1, 1]  # of the second answer alone
+    assert torch.equal(
+        lesson.ids, LoadedTeacher(teacher, plain, 400, torch.float32).teach(build_pack(groups)).ids
+    )
+    assert fill(states, groups).lesson(build_pack(groups)).hidden.shape[:2] == (1, 4)
+    assert asked == [1, 1, 1]  # what was said without states does not serve where they are wanted
+    assert cache_folders(tmp_path, "u", plain) != cache_folders(tmp_path, "t", plain)[:1]
+
+
+def test_other_settings_ask_the_teacher_for_other_answers(
+    folders: Folders, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = 'sequences = "teacher"\nsampling_temperature = 0'
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.RECIPE", RECIPE.replace("max_new_tokens = 12", "max_new_tokens = 1"))
+        with pytest.raises(DataError, match="no answer of the teachers ended within 1 tokens"):
+            run(folders, teacher, settings)
+    assert run(folders, teacher, settings)
+    assert len(list(folders.run.glob("teacher-answers-*.jsonl"))) == 2
 
 
 def test_a_lesson_is_the_teachers_own_opinion(teacher: Path) -> None:
