@@ -32,7 +32,9 @@ METHODS = {
 
 
 def derive(recipe: str, name: str, method: str, steps: int) -> str:
-    """The recipe's text with another name, method and number of steps."""
+    """The recipe's text with another name, method and number of steps. Raises ValueError without `[batching]`."""
+    if "[batching]\n" not in recipe:
+        raise ValueError("the recipe has no line [batching] to put the number of steps under")
     recipe = re.sub(r'^name = ".*"$', f'name = "{name}"', recipe, count=1, flags=re.MULTILINE)
     text = re.sub(r"^max_steps = .*\n", "", recipe, flags=re.MULTILINE)
     text = text.replace("[batching]\n", f"[batching]\nmax_steps = {steps}\n", 1)
@@ -103,9 +105,10 @@ def main() -> None:
     for method in options.methods:
         name = f"{options.recipe.stem}-{method}"
         recipe = options.out / f"{name}.toml"
-        recipe.write_text(
-            derive(options.recipe.read_text(encoding="utf-8"), name, method, options.steps), encoding="utf-8"
-        )
+        text = derive(options.recipe.read_text(encoding="utf-8"), name, method, options.steps)
+        if recipe.exists() and recipe.read_text(encoding="utf-8") != text:
+            sys.exit(f"{recipe} is of another recipe or number of steps; choose another --out")
+        recipe.write_text(text, encoding="utf-8")
         if not (options.out / name).is_dir():
             share_lessons(options.out, options.out / f"{name}.run")
             folders = [argument for folder in options.data for argument in ("--data", str(folder))]

@@ -252,4 +252,6 @@ def base_model_id(source: str, folder: Path) -> str:
     if source in known:
         return known[source]
     local = Path(source).expanduser()
-    return local.stem if local.exists() else source
+    if not local.exists():
+        return source
+    return local.name if local.is_dir() else local.stem  # a folder's name may hold dots: Qwen2.5

@@ -94,7 +94,12 @@ def _check(base: Path, parents: Sequence[Path], plan: MergePlan) -> list[Special
     ranks = [json.loads((folder / "adapter_config.json").read_bytes())["r"] for folder in parents]
     if plan.method != "svd" and len(set(ranks)) > 1:
         raise MergeError(f"{plan.method} needs adapters of one rank, got {ranks}; svd takes any")
-    return [read_manifest(folder) for folder in parents]
+    manifests = [read_manifest(folder) for folder in parents]
+    own = base_sha256(base)
+    for folder, manifest in zip(parents, manifests, strict=True):
+        if None not in (own, manifest.base_sha256) and manifest.base_sha256 != own:
+            raise MergeError(f"{folder} was trained on the base {manifest.base_sha256}, this one is {own}")
+    return manifests
 
 
 def _all_layers(configs: Sequence[Any]) -> list[int] | None:

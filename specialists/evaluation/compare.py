@@ -25,12 +25,32 @@ Credits = Mapping[str, float]  # by item
 
 
 def read_credits(folder: Path, subject: str, task: str) -> Credits | None:
-    """Each answered item's credit (1 or 0 where the task gives none); None where nothing was measured."""
+    """Each answered item's credit (1 or 0 where the task gives none); None where nothing was measured.
+
+    The report's, whose grades are made anew from the kept texts; the log's for what the report does not know.
+    """
     path = folder / f"{_stem(subject, task)}.answers.jsonl"
     if not path.is_file():
         return None
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {row["id"]: Grade(**row["grade"]).score for row in rows if "grade" in row}
+    logged = {row["id"]: Grade(**row["grade"]).score for row in rows if "grade" in row}
+    report = folder / f"{_stem(subject, task)}.json"
+    if not report.is_file():
+        return logged
+    graded = json.loads(report.read_text(encoding="utf-8"))
+    if graded["num_items"] != len(logged):  # a larger run is under way
+        return logged
+    return {
+        key: graded["scores"][key] if "scores" in graded else float(key in graded["correct"])
+        for key in logged
+    }
+
+
+def _token_limit(folder: Path, subject: str, task: str) -> int | None:
+    with (folder / f"{_stem(subject, task)}.answers.jsonl").open(encoding="utf-8") as log:
+        settings = json.loads(log.readline()).get("settings", {})
+    limit: int | None = settings.get("max_new_tokens")
+    return limit
 
 
 def _stem(subject: str, task: str) -> str:
@@ -48,7 +68,8 @@ def _origin(folder: Path, subjects: Sequence[str], tasks: Iterable[str]) -> dict
 def compare(folder: Path, subjects: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
     """Rows by task, then the mean over domains (each domain's tasks counting alike).
 
-    A task counts where all subjects have answers to shared items. Raises ValueError when there is none.
+    A task counts where all subjects have answers to shared items. Raises ValueError when there is none, or when answers to
+    one task were cut at different lengths.
     """
     rows: dict[str, dict[str, Any]] = {}
     for task in tasks:
@@ -56,6 +77,9 @@ def compare(folder: Path, subjects: Sequence[str], tasks: Sequence[str]) -> dict
         credits = [one for one in found if one is not None]
         shared = sorted(set.intersection(*map(set, credits))) if len(credits) == len(subjects) else []
         if shared:
+            limits = {subject: _token_limit(folder, subject, task) for subject in subjects}
+            if len(set(limits.values())) > 1:
+                raise ValueError(f"{task} was answered with different max_new_tokens: {limits}")
             rows[task] = _row([{key: one[key] for key in shared} for one in credits], subjects)
     if not rows:
         raise ValueError(

@@ -9,8 +9,8 @@ import gzip
 import hashlib
 import json
 import random
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,17 +66,23 @@ def read_source(source: Source, folders: Sequence[Path], seed: int) -> list[Row]
     """The rows of one source, at most as many as it allows. Raises DataError naming file and line."""
     assert source.path is not None, "a source without a file is a task's"
     path = find_file(source.path, folders)
-    rows: list[Row] = []
-    per_problem: dict[str, int] = defaultdict(int)
-    for row in _parse_rows(path, source):
-        per_problem[row.problem] += 1
-        if source.max_per_problem is None or per_problem[row.problem] <= source.max_per_problem:
-            rows.append(row)
+    rows = limit_per_problem(_parse_rows(path, source), source.max_per_problem)
     if not rows:
         raise DataError(f"{path} holds no rows")
     if source.max_rows is not None and len(rows) > source.max_rows:
         rows = random.Random(seed).sample(rows, source.max_rows)
     return rows
+
+
+def limit_per_problem(rows: Iterable[Row], most: int | None) -> list[Row]:
+    """The first `most` rows of each problem, all without a limit."""
+    per_problem: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        per_problem[row.problem] += 1
+        if most is None or per_problem[row.problem] <= most:
+            kept.append(row)
+    return kept
 
 
 def _parse_rows(path: Path, source: Source) -> Iterator[Row]:

@@ -17,6 +17,7 @@ from peft.tuners.lora import Linear as PeftLinear
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from specialists.adapters.files import WEIGHTS_FILE
 from specialists.training.frozen_weights import FrozenWeight, freeze_weight
 from specialists.training.packed_model import load_causal_model, run_body
 from specialists.training.packing import Pack
@@ -24,7 +25,6 @@ from specialists.training.recipe import RecipeError
 from specialists.training.sections import BaseQuantization, Lora
 
 _ADAPTER = "default"
-ADAPTER_FILE = "adapter_model.safetensors"
 
 
 class _Switch:
@@ -148,6 +148,12 @@ class TrainableModel:
         finally:
             self._switch.is_on = True
 
+    @property
+    def scaling(self) -> float:
+        """What the adapter's products are multiplied by."""
+        config = self._peft_model.peft_config[_ADAPTER]
+        return float(config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r))
+
     def saved_parameters(self) -> dict[str, nn.Parameter]:
         """The adapter's parameters under the names that PEFT's files give them."""
         return {name.replace(f".{_ADAPTER}.", "."): one for name, one in self.parameters.items()}
@@ -160,7 +166,7 @@ class TrainableModel:
         config.inference_mode = True
         config.save_pretrained(str(folder))
         tensors = {name: one.detach().contiguous() for name, one in self.saved_parameters().items()}
-        path = folder / ADAPTER_FILE
+        path = folder / WEIGHTS_FILE
         save_file(tensors, path, metadata={"format": "pt"})
         path.chmod(0o644)  # safetensors writes it for the owner alone
 

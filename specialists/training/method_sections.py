@@ -59,8 +59,8 @@ class Grpo(Section):
 
     A step asks `prompts_per_step` items `num_generations` times each. An answer's reward is the weighted sum of: right,
     in the asked form, and short (1 up to `length_budget` tokens, 0 when it was cut), all by the tasks' own graders. The
-    task's own prompt is used, or the bare question with `instruction`, such as to reason before the answer. `beta` weighs
-    the divergence from the base.
+    task's own prompt is used, or the question (behind its context, if any) with `instruction`, such as to reason before the
+    answer. `beta` weighs the divergence from the base.
     """
 
     tasks: tuple[str, ...] = Field(min_length=1)

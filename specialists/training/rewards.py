@@ -22,7 +22,8 @@ class Question:
     def messages(self, instruction: str | None) -> list[Message]:
         if instruction is None:
             return self.task.prompt(self.item)
-        return [{"role": "user", "content": f"{self.item.question}\n\n{instruction}"}]
+        parts = [getattr(self.item, "context", ""), self.item.question, instruction]
+        return [{"role": "user", "content": "\n\n".join(part for part in parts if part)}]
 
 
 @dataclass(frozen=True, slots=True)

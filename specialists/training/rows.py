@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from specialists.training.data import DataError, Row, find_file, read_source, split_rows
+from specialists.training.data import DataError, Row, find_file, limit_per_problem, read_source, split_rows
 from specialists.training.sections import Source, Validation
 from specialists.training.task_rows import TaskRows
 
@@ -45,7 +45,7 @@ class TrainingRows:
     def _rows_of(self, source: Source, epoch: int) -> list[Row]:
         if source.path is not None:
             return self._files[source]
-        rows = self._tasks[source].rows(epoch, self._seed)
+        rows = limit_per_problem(self._tasks[source].rows(epoch, self._seed), source.max_per_problem)
         if source.max_rows is None or len(rows) <= source.max_rows:
             return rows
         return random.Random(self._seed).sample(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from specialists.base_model import base_name
+from specialists.base_model import base_name, base_sha256
 from specialists.evaluation.provenance import describe_machine
 from specialists.tokenizer import ChatTokenizer
 from specialists.training.adapter_folder import write_adapter
@@ -77,7 +77,7 @@ def _train(
     )
     start = None
     if recipe.lora.start is not None:
-        start = begin_with(setting.model, recipe.lora.start, folders.data)
+        start = begin_with(setting.model, recipe.lora.start, folders.data, base_sha256(folders.base))
     if recipe.pretask is not None:
         stage = recipe.pretask
         rows = TrainingRows(stage.sources, folders.data, recipe.validation, recipe.seed)

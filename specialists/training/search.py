@@ -43,6 +43,11 @@ class Trial:
     losses: tuple[float, ...] = ()
 
     @property
+    def alpha(self) -> float:
+        """Two for each rank, so that learning rates compare."""
+        return 2.0 * self.rank
+
+    @property
     def loss(self) -> float:
         return statistics.fmean(self.losses)
 
@@ -52,7 +57,7 @@ class Trial:
     def settings(self) -> str:
         """As a recipe says it."""
         return (
-            f"[lora]\nrank = {self.rank}\n\n[optimizer]\nlr = {self.lr:.2g}\n\n"
+            f"[lora]\nrank = {self.rank}\nalpha = {self.alpha:g}\n\n[optimizer]\nlr = {self.lr:.2g}\n\n"
             f"[batching]\nepochs = {self.epochs}\nstep_tokens = {self.step_tokens}\n"
         )
 
@@ -71,37 +76,42 @@ def draw_trial(search: Search, seed: int, number: int) -> Trial:
 
 
 def search_settings(recipe: Recipe, folders: Folders, dtype: torch.dtype = torch.bfloat16) -> list[Trial]:
-    """All trials, the best first. Raises RecipeError for another method than sft or an adapter to begin with, DataError
-    when there are too few rows.
+    """All trials, the best first.
+
+    Raises RecipeError for another method than sft, a pre-task or an adapter to begin with, DataError when there are too
+    few rows.
     """
     if recipe.method != "sft":
         raise RecipeError(f'the search compares losses of method = "sft", found {recipe.method!r}')
+    if recipe.pretask is not None:
+        raise RecipeError("the search trains one stage; remove pretask")
     if recipe.lora.start is not None:
         raise RecipeError(
             "the search tries several ranks, so it cannot begin with an adapter; remove lora.start"
         )
     search = recipe.search
     tokenizer = ChatTokenizer.from_folder(folders.base)
-    folds = draw_folds(recipe, folders, tokenizer)
+    rows = TrainingRows(recipe.sources, folders.data, recipe.validation, recipe.seed)
+    folds = draw_folds(recipe, rows, tokenizer)
+    run_id = _run_id(recipe, rows)
     log = folders.run / LOG_FILE
-    done = _read_log(log, recipe)
+    done = _read_log(log, run_id)
     for number in range(len(done), search.trials):
         trial = draw_trial(search, recipe.seed, number)
         losses = [
-            _train_fold(recipe, folders, tokenizer, trial, folds, held_out, dtype)
+            _train_fold(recipe, folders, tokenizer, trial, folds, held_out, run_id, dtype)
             for held_out in range(search.folds)
         ]
         done.append(Trial(**{**trial.to_json(), "losses": tuple(losses)}))
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"fingerprint": _fingerprint(recipe), **done[-1].to_json()}) + "\n")
+            file.write(json.dumps({"fingerprint": run_id, **done[-1].to_json()}) + "\n")
     return sorted(done, key=lambda trial: trial.loss)
 
 
-def draw_folds(recipe: Recipe, folders: Folders, tokenizer: ChatTokenizer) -> list[list[PromptGroup]]:
+def draw_folds(recipe: Recipe, rows: TrainingRows, tokenizer: ChatTokenizer) -> list[list[PromptGroup]]:
     """A share of the training prompts in equal parts; prompts with all their answers are in one of them."""
-    rows = TrainingRows(recipe.sources, folders.data, recipe.validation, recipe.seed).train(0)
-    groups = render_groups(rows, tokenizer, 0, recipe.seed, recipe.batching.max_seq_len)
+    groups = render_groups(rows.train(0), tokenizer, 0, recipe.seed, recipe.batching.max_seq_len)
     random.Random(recipe.seed).shuffle(groups)
     few = groups[: math.ceil(recipe.search.share * len(groups))]
     if len(few) < recipe.search.folds:
@@ -119,10 +129,11 @@ def _train_fold(
     trial: Trial,
     folds: Sequence[Sequence[PromptGroup]],
     held_out: int,
+    run_id: str,
     dtype: torch.dtype,
 ) -> float:
     """The best validation loss on one fold after training on the others."""
-    lora = recipe.lora.model_copy(update={"rank": trial.rank, "alpha": 2.0 * trial.rank})
+    lora = recipe.lora.model_copy(update={"rank": trial.rank, "alpha": trial.alpha})
     model = load_trainable(folders.base, lora, recipe.seed, dtype, recipe.quantization, folders.kernels)
     training = [group for place, fold in enumerate(folds) if place != held_out for group in fold]
     pack_tokens = recipe.batching.pack_tokens
@@ -137,7 +148,7 @@ def _train_fold(
     run = folders.run / f"trial-{trial.number}-{held_out}"
     plan = Plan(
         title=f"trial {trial.number + 1} of {recipe.search.trials}, fold {held_out + 1}",
-        run_id=_fingerprint(recipe),
+        run_id=run_id,
         optimizer=recipe.optimizer.model_copy(update={"lr": trial.lr}),
         validation=recipe.validation.model_copy(update={"every_steps": max(1, len(steps) // 4)}),
         checkpoint_every_steps=recipe.checkpoint_every_steps,
@@ -147,25 +158,24 @@ def _train_fold(
     return result.best_loss
 
 
-def _fingerprint(recipe: Recipe) -> str:
-    return f"{recipe.fingerprint()}/{recipe.search.model_dump_json(exclude={'trials'})}"
+def _run_id(recipe: Recipe, rows: TrainingRows) -> str:
+    """What trials must share to be compared: the recipe, how it is searched, and the data."""
+    return f"{recipe.fingerprint()}/{recipe.search.model_dump_json(exclude={'trials'})}/{rows.sha256()}"
 
 
-def _read_log(path: Path, recipe: Recipe) -> list[Trial]:
-    """The whole lines of an earlier run. Raises RecipeError when it searched for another recipe."""
+def _read_log(path: Path, run_id: str) -> list[Trial]:
+    """The whole lines of an earlier run. Raises RecipeError when it searched for another recipe or on other data."""
     if not path.exists():
         return []
     trials = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n"):
             row = json.loads(line)
-            if row.pop("fingerprint") != _fingerprint(recipe):
-                raise RecipeError(f"{path} is of another recipe; delete it, or give another --out")
+            if row.pop("fingerprint") != run_id:
+                raise RecipeError(
+                    f"{path} is of another recipe or other data; delete it, or give another --out"
+                )
             trials.append(Trial(**{**row, "losses": tuple(row["losses"])}))
-    path.write_text(
-        "".join(
-            json.dumps({"fingerprint": _fingerprint(recipe), **trial.to_json()}) + "\n" for trial in trials
-        ),
-        encoding="utf-8",
-    )
+    lines = [json.dumps({"fingerprint": run_id, **trial.to_json()}) + "\n" for trial in trials]
+    path.write_text("".join(lines), encoding="utf-8")
     return trials

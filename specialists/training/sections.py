@@ -63,6 +63,8 @@ class Source(Section):
     def _one_origin(self) -> "Source":
         if (self.path is None) == (self.task is None):
             raise ValueError("expected either path or task")
+        if self.path is not None and "split" in self.model_fields_set:
+            raise ValueError("split belongs to a task; a file has none")
         return self
 
 

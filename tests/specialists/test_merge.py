@@ -110,7 +110,11 @@ def _keep_layers(folder: Path, layers: range) -> None:
 
 
 def test_what_cannot_be_merged_is_named(
-    parents: list[Path], make_adapter: MakeAdapter, tiny_qwen2: Path, tmp_path: Path
+    parents: list[Path],
+    make_adapter: MakeAdapter,
+    tiny_qwen2: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "merged"
     wide = make_adapter(tiny_qwen2, "wide", rank=8)
@@ -118,6 +122,13 @@ def test_what_cannot_be_merged_is_named(
         merge_adapters(tiny_qwen2, [parents[0], wide], MergePlan(name="g"), out)
     with pytest.raises(MergeError, match="1 weights for 2 adapters"):
         merge_adapters(tiny_qwen2, parents, MergePlan(name="g", weights=(1.0,)), out)
+    with monkeypatch.context() as patch:
+        patch.setattr("specialists.merge.base_sha256", lambda folder: "b" * 64)
+        path = parents[1] / "manifest.json"
+        manifest = json.loads(path.read_text()) if path.exists() else {"name": "parent-2"}
+        path.write_text(json.dumps({**manifest, "base_sha256": "a" * 64}))
+        with pytest.raises(MergeError, match=r"parent-2 was trained on the base a{64}, this one is b{64}"):
+            merge_adapters(tiny_qwen2, parents, MergePlan(name="g"), out)
     with pytest.raises(MergeError, match="at least two"):
         merge_adapters(tiny_qwen2, parents[:1], MergePlan(name="g"), out)
     with pytest.raises(AdapterError, match="nowhere"):

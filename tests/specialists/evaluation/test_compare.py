@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from specialists.evaluation.compare import compare, main, render
+from specialists.evaluation.compare import compare, main, read_credits, render
 
 
 def write(folder: Path, label: str, task: str, credits: dict[str, float | bool]) -> None:
@@ -42,10 +42,28 @@ def test_the_specialist_of_a_task_is_that_of_its_domain(reports: Path):
 
 def test_the_comparison_names_where_its_reports_come_from(reports: Path):
     for label, commit in (("base", "b1"), ("math", "a1"), ("ensemble", "b1")):
-        report = {"machine": "M", "commit": commit, "seed": 20}
+        report = {"machine": "M", "commit": commit, "seed": 20, "num_items": 0}
         (reports / f"{label}_gsm8k.json").write_text(json.dumps(report))
     found = compare(reports, ["base", "specialist", "ensemble"], ["gsm8k"])
     assert (found["machines"], found["commits"], found["seeds"]) == (["M"], ["a1", "b1"], [20])
+
+
+def test_a_report_that_was_graded_anew_counts(reports: Path):
+    report = {"machine": "M", "commit": "c", "seed": 20, "num_items": 3, "correct": ["b"]}
+    (reports / "math_gsm8k.json").write_text(json.dumps(report))
+    assert read_credits(reports, "specialist", "gsm8k") == {"a": 0.0, "b": 1.0, "c": 0.0}
+    (reports / "math_gsm8k.json").write_text(json.dumps({**report, "num_items": 2}))
+    assert read_credits(reports, "specialist", "gsm8k") == {"a": 1.0, "b": 1.0, "c": 1.0}
+    scored = {**report, "num_items": 2, "scores": {"x": 0.25, "y": 0.75}}
+    (reports / "finance_tatqa.json").write_text(json.dumps(scored))
+    assert read_credits(reports, "specialist", "tatqa") == {"x": 0.25, "y": 0.75}
+
+
+def test_answers_cut_at_different_lengths_do_not_compare(reports: Path):
+    path = reports / "math_gsm8k.answers.jsonl"
+    path.write_text(path.read_text().replace('{"task": "gsm8k"}', '{"task": "gsm8k", "max_new_tokens": 9}'))
+    with pytest.raises(ValueError, match="gsm8k was answered with different max_new_tokens"):
+        compare(reports, ["base", "specialist"], ["gsm8k"])
 
 
 def test_the_table_and_the_file(reports: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 
 from specialists.engine.llm_engine import Completion
@@ -26,6 +28,16 @@ def test_the_parts_are_the_tasks_grade_and_the_length() -> None:
 def test_the_instruction_stands_behind_the_bare_question() -> None:
     assert QUESTION.messages(None) == [{"role": "user", "content": "Say 1!"}]
     assert QUESTION.messages("Think first.")[0]["content"] == "Say 1!\n\nThink first."
+
+
+def test_what_a_question_is_about_stands_before_it() -> None:
+    @dataclass
+    class OnATable:
+        question: str = "How many?"
+        context: str = "a | 1"
+
+    asked = Question(QUESTION.task, OnATable())  # type: ignore[arg-type]
+    assert asked.messages("Think first.")[0]["content"] == "a | 1\n\nHow many?\n\nThink first."
 
 
 def test_advantages_compare_within_the_group() -> None:

@@ -1,5 +1,6 @@
 """Rows from files and from tasks: options move, problems stay on their side, the hash follows the data."""
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -20,8 +21,6 @@ NONE_HELD_OUT = Validation(share=0.0)
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    import gzip
-
     folder = tmp_path / "commonsenseqa"
     folder.mkdir()
     with gzip.open(folder / "train_rand_split.jsonl.gz", "wt") as file:
@@ -71,6 +70,21 @@ def test_a_limit_takes_the_same_items_in_each_epoch(data: Path) -> None:
     rows = TrainingRows([few], [data], NONE_HELD_OUT, seed=7)
     assert {row.problem for row in rows.train(0)} == {row.problem for row in rows.train(1)}
     assert len(rows.train(0)) == 20
+
+
+def test_a_problem_can_be_limited(data: Path) -> None:
+    (data / "tatqa").mkdir()
+    asked = {"answer": ["x"], "scale": "", "answer_type": "span", "derivation": ""}
+    context = {
+        "table": {"table": [["a", "1"]]},
+        "paragraphs": [],
+        "questions": [{"question": f"Which {number}?", **asked} for number in range(5)],
+    }
+    with gzip.open(data / "tatqa/tatqa_dataset_dev.json.gz", "wt") as file:
+        json.dump([context], file)
+    for most, count in ((None, 5), (2, 2)):
+        source = Source(task="tatqa", max_per_problem=most)
+        assert len(TrainingRows([source], [data], NONE_HELD_OUT, seed=7).train(0)) == count
 
 
 def test_the_hash_follows_the_data(data: Path) -> None:

@@ -1,6 +1,7 @@
 """The search on a tiny model: reproducible trials, resumed after a kill, ranked by cross-validation."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from specialists.training import search
 from specialists.training.data import DataError
 from specialists.training.method_sections import Search
 from specialists.training.recipe import RecipeError, read_recipe
+from specialists.training.rows import TrainingRows
 from specialists.training.run_folders import Folders
 from specialists.training.search import LOG_FILE, draw_folds, draw_trial, search_settings
 
@@ -82,12 +84,41 @@ def test_the_best_trial_comes_first_and_a_killed_search_goes_on(
 
 def test_folds_share_no_prompt_and_are_a_part_of_the_data(folders: Folders, recipe: Path) -> None:
     tokenizer = ChatTokenizer.from_folder(folders.base)
-    one, other = draw_folds(read_recipe(recipe), folders, tokenizer)
+    one, other = draw_folds(read_recipe(recipe), read_rows(recipe, folders), tokenizer)
     assert len(one) == len(other) == 10
     assert {group.prompt_ids for group in one}.isdisjoint(group.prompt_ids for group in other)
     recipe.write_text(RECIPE.replace("share = 0.5", "share = 0.01"))
     with pytest.raises(DataError, match="40 prompts are 1, fewer than the 2 folds"):
-        draw_folds(read_recipe(recipe), folders, tokenizer)
+        draw_folds(read_recipe(recipe), read_rows(recipe, folders), tokenizer)
+
+
+def read_rows(path: Path, folders: Folders) -> TrainingRows:
+    recipe = read_recipe(path)
+    return TrainingRows(recipe.sources, folders.data, recipe.validation, recipe.seed)
+
+
+def test_other_data_is_another_search(
+    folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_train_fold", lambda *arguments: 1.0)
+    assert len(search_settings(read_recipe(recipe), folders)) == 3
+    rows = folders.data[0] / "rows.jsonl"
+    rows.write_text(rows.read_text().replace("It is", "That is"))
+    with pytest.raises(RecipeError, match=r"search\.jsonl is of another recipe or other data"):
+        search_settings(read_recipe(recipe), folders)
+
+
+def test_what_is_printed_is_what_was_tried() -> None:
+    trial = draw_trial(Search(rank=(16,)), 7, 0)
+    assert trial.alpha == 32
+    settings = tomllib.loads(trial.settings())
+    assert settings["lora"] == {"rank": 16, "alpha": 32}
+
+
+def test_a_pretask_is_refused(folders: Folders, recipe: Path) -> None:
+    recipe.write_text(RECIPE + '[pretask]\nsources = [{ path = "rows.jsonl" }]\n')
+    with pytest.raises(RecipeError, match="remove pretask"):
+        search_settings(read_recipe(recipe), folders)
 
 
 def test_a_trial_depends_on_its_number_alone() -> None:

@@ -1,5 +1,6 @@
 """A run that begins with another run's adapter: its first loss is that adapter's last, and nothing else begins there."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from specialists.adapters.files import CONFIG_FILE, WEIGHTS_FILE
 from specialists.training.adapter_folder import TRAINING_FILE
 from specialists.training.checkpoint import CheckpointError
-from specialists.training.lora import ADAPTER_FILE
 from specialists.training.recipe import RecipeError
 from specialists.training.run import train
 from specialists.training.run_folders import Folders
@@ -26,7 +27,7 @@ def test_a_second_pass_begins_where_the_first_ended(folders: Folders, recipe: Pa
     again = second_pass(recipe, folders)
     train(recipe, again, dtype=torch.float32)
     assert read_metrics(again)[0]["validation_loss"] == pytest.approx(first.best_loss, abs=1e-4)
-    before, after = (load_file(one.out / ADAPTER_FILE) for one in (folders, again))
+    before, after = (load_file(one.out / WEIGHTS_FILE) for one in (folders, again))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[key], after[key]) for key in before)
     assert '"start_sha256": "' in (again.out / TRAINING_FILE).read_text()
@@ -36,7 +37,7 @@ def test_a_second_pass_begins_where_the_first_ended(folders: Folders, recipe: Pa
 @pytest.mark.parametrize(
     ("lora", "message"),
     [
-        ("rank = 2", r"down_proj\.lora_A\.weight is 4 x \d+, expected 2 x \d+"),
+        ("rank = 2\nalpha = 8", r"down_proj\.lora_A\.weight is 4 x \d+, expected 2 x \d+"),
         ('rank = 4\ntargets = ["q_proj"]', r"down_proj\.lora_A\.weight is 4 x \d+, expected absent"),
         ("rank = 4\nfirst_layer = 1", r"layers\.0\..* is 4 x \d+, expected absent"),
     ],
@@ -54,7 +55,7 @@ def test_what_is_not_there_or_no_adapter_is_named(folders: Folders, recipe: Path
     with pytest.raises(RecipeError, match=r"lora\.start: no adapter at .*nowhere.* or .*nowhere"):
         train(recipe, again)
     (folders.out.parent / "torn").mkdir()
-    (folders.out.parent / "torn" / ADAPTER_FILE).write_bytes(b"half")
+    (folders.out.parent / "torn" / WEIGHTS_FILE).write_bytes(b"half")
     with pytest.raises(RecipeError, match=r"torn.* cannot be read"):
         train(recipe, second_pass(recipe, folders, start="torn"))
 
@@ -73,6 +74,34 @@ def test_a_checkpoint_is_not_continued_from_another_start(
     recipe.with_name("other.toml").write_text(RECIPE.replace("seed = 5", "seed = 6"))
     other = replace(folders, out=folders.out.with_name("other"))
     train(recipe.with_name("other.toml"), other, dtype=torch.float32)
-    (folders.out / ADAPTER_FILE).write_bytes((other.out / ADAPTER_FILE).read_bytes())
+    (folders.out / WEIGHTS_FILE).write_bytes((other.out / WEIGHTS_FILE).read_bytes())
     with pytest.raises(CheckpointError, match="another recipe, other data or another start"):
         train(recipe, again, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lora_alpha": 8}, "scales its products by 2; alpha, rank and use_rslora of the recipe make 4"),
+        ({"use_rslora": True}, "scales its products by 8;"),
+    ],
+)
+def test_another_scaling_is_refused(
+    folders: Folders, recipe: Path, changes: dict[str, object], message: str
+) -> None:
+    train(recipe, folders, dtype=torch.float32)
+    path = folders.out / CONFIG_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(RecipeError, match=message):
+        train(recipe, second_pass(recipe, folders), dtype=torch.float32)
+
+
+def test_an_adapter_of_another_base_is_refused(
+    folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(recipe, folders, dtype=torch.float32)
+    path = folders.out / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_sha256": "a" * 64}))
+    monkeypatch.setattr("specialists.training.run.base_sha256", lambda folder: "b" * 64)
+    with pytest.raises(RecipeError, match=r"was trained on the base a{64}, this one is b{64}"):
+        train(recipe, second_pass(recipe, folders), dtype=torch.float32)
