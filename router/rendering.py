@@ -49,9 +49,8 @@ def render(item: Item, layout: Layout, rng: random.Random) -> str:
         # Replaced, not formatted: the question and the context may hold braces of their own.
         before, _, after = form.partition("{c}")
         text = before.replace("{q}", text) + item.context + after.replace("{q}", text)
-    if (
-        layout.order and rng.random() < layout.order
-    ):  # drawn only where wanted: held-out prompts stay the same
+    # Drawn only where wanted: held-out prompts stay the same.
+    if layout.order and rng.random() < layout.order:
         text += rng.choice(("\n\n", "\n", " ")) + rng.choice(_forms()["orders"])
     if rng.random() < layout.wrapping:
         text = rng.choice(_forms()["wrappings"]).replace("{}", text)

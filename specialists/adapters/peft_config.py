@@ -49,10 +49,15 @@ def read_declaration(content: bytes, path: Path, base: QwenConfig, max_rank: int
     rank = _rank_of(path, config.get("r"), max_rank)
     alpha = _alpha_of(path, config.get("lora_alpha"))
     layers = _layers_of(path, config.get("layers_to_transform"), base.num_layers)
-    root = math.sqrt(rank) if config.get("use_rslora") else rank  # rsLoRA: arXiv:2312.03732
+    scaling = scaling_of(alpha, rank, bool(config.get("use_rslora")))
     return LoraDeclaration(
-        rank, alpha / root, frozenset((layer, target) for layer in layers for target in targets)
+        rank, scaling, frozenset((layer, target) for layer in layers for target in targets)
     )
+
+
+def scaling_of(alpha: float, rank: int, use_rslora: bool) -> float:
+    """What the product of B and A is multiplied by; of rsLoRA (arXiv:2312.03732) alpha by the root of the rank."""
+    return alpha / (math.sqrt(rank) if use_rslora else rank)
 
 
 def _refuse_unsupported(path: Path, config: dict[str, Any]) -> None:

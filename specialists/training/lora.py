@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from specialists.adapters.files import WEIGHTS_FILE
+from specialists.adapters.peft_config import scaling_of
 from specialists.training.frozen_weights import FrozenWeight, freeze_weight
 from specialists.training.packed_model import load_causal_model, run_body
 from specialists.training.packing import Pack
@@ -152,7 +153,7 @@ class TrainableModel:
     def scaling(self) -> float:
         """What the adapter's products are multiplied by."""
         config = self._peft_model.peft_config[_ADAPTER]
-        return float(config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r))
+        return scaling_of(config.lora_alpha, config.r, config.use_rslora)
 
     def saved_parameters(self) -> dict[str, nn.Parameter]:
         """The adapter's parameters under the names that PEFT's files give them."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from specialists.adapters.checkpoint import read_folder_manifest
 from specialists.adapters.files import CONFIG_FILE, WEIGHTS_FILE
+from specialists.adapters.peft_config import scaling_of
 from specialists.training.lora import TrainableModel
 from specialists.training.recipe import RecipeError
 
@@ -50,8 +51,7 @@ def _check_base(folder: Path, base: str | None) -> None:
 
 
 def _scaling(config: Mapping[str, Any]) -> float:
-    rank, alpha = config["r"], config["lora_alpha"]
-    return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
+    return scaling_of(config["lora_alpha"], config["r"], bool(config.get("use_rslora")))
 
 
 def _find(name: str, folders: Sequence[Path]) -> Path:
