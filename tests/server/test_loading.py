@@ -105,6 +105,7 @@ def test_these_threads_compute_on_one_core_and_the_others_keep_theirs(count: int
 def test_a_base_is_never_called_by_its_path(tmp_path: Path):
     assert base_model_id("default", tmp_path) == "Qwen2.5-Coder-0.5B-Instruct"
     assert base_model_id("Qwen/Qwen3-0.6B", tmp_path) == "Qwen/Qwen3-0.6B"
+    assert base_model_id(str(tmp_path), tmp_path) == tmp_path.name
     dotted = tmp_path / "Qwen2.5-0.5B-Instruct"
     dotted.mkdir()
     assert base_model_id(str(dotted), dotted) == "Qwen2.5-0.5B-Instruct"
