@@ -3,8 +3,8 @@
     python -m bench.distillation specialists/recipes/commonsense.toml --steps 20 --task commonsenseqa \\
         --data ../shared/data [--data runs] --out runs/methods [--limit 600] [--quantization int8]
 
-Each method trains by the recipe with its own `[distill]` section and without `[shortcut]`, which distillation does not know.
-It is measured on the test rows of `--task` and stands beside the base and the first method with paired differences.
+Each method trains by the recipe with its own `[distill]` section. It is measured on the test rows of `--task` and stands
+beside the base and the first method with paired differences.
 Interrupted, the same command goes on where it was.
 """
 
@@ -38,7 +38,6 @@ def derive(recipe: str, name: str, method: str, steps: int) -> str:
     recipe = re.sub(r'^name = ".*"$', f'name = "{name}"', recipe, count=1, flags=re.MULTILINE)
     text = re.sub(r"^max_steps = .*\n", "", recipe, flags=re.MULTILINE)
     text = text.replace("[batching]\n", f"[batching]\nmax_steps = {steps}\n", 1)
-    text = re.sub(r"^\[shortcut\]\n(?:[^\[\n].*\n|\n)*", "", text, flags=re.MULTILINE)
     section = METHODS[method]
     return text if section is None else f'method = "distill"\n{text}\n[distill]\n{section}'
 

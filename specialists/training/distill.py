@@ -19,7 +19,9 @@ from specialists.training.method_sections import Distill
 from specialists.training.packing import Pack
 from specialists.training.projection import Projections
 from specialists.training.recipe import RecipeError
+from specialists.training.sections import Shortcut
 from specialists.training.sft import Schedule
+from specialists.training.shortcut import ShortcutTerm, TaughtLabels, describe
 from specialists.training.teacher import Lesson, TeachPack, behind
 
 # From the packs of a step and its number to packs with the student's own answers.
@@ -38,8 +40,27 @@ class Source:
     teach: TeachPack
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The letters whose favourites are watched, by the token each begins with."""
+
+    tokens: tuple[int, ...]
+    settings: Shortcut
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What the losses of a step's packs share."""
+
+    batch: Batch
+    num_targets: int
+    progress: float  # the share of the run's steps that is done
+    penalties: list[ShortcutTerm]
+
+
 class DistillMethod:
-    """Learns from the teachers on the schedule's packs; `write` may put the student's own answers in their place.
+    """Learns from the teachers on the schedule's packs; `write` may put the student's own answers in their place, `watch`
+    penalises favourite letters.
 
     Raises RecipeError when the settings name a layer that the student does not have.
     """
@@ -51,6 +72,7 @@ class DistillMethod:
         settings: Distill,
         teachers: Sequence[Source],
         write: WritePacks | None = None,
+        watch: Watch | None = None,
     ) -> None:
         deepest = max(pair.student for pair in settings.layers)
         if settings.hidden_weight and deepest >= model.num_layers:
@@ -62,6 +84,7 @@ class DistillMethod:
         self._settings = settings
         self._teachers = teachers
         self._write = write
+        self._watch = watch
         self._total_weight = sum(teacher.weight for teacher in teachers)
         self._projections = self._fit_projections() if settings.hidden_weight else {}
 
@@ -82,13 +105,14 @@ class DistillMethod:
             packs = self._write(packs, step)
         batch = Batch([])
         num_targets = sum(len(pack.targets) for pack in packs)
-        parts = [pack_part(pack, partial(self._loss, pack, batch, num_targets)) for pack in packs]
+        context = _Step(batch, num_targets, step / self.num_steps, [])
+        parts = [pack_part(pack, partial(self._loss, pack, context)) for pack in packs]
         return Batch(parts, batch.facts)
 
     def validate(self) -> float | None:
         return validation_loss(self._model, self._schedule.validation)
 
-    def _loss(self, pack: Pack, batch: Batch, num_targets: int) -> Tensor:
+    def _loss(self, pack: Pack, step: "_Step") -> Tensor:
         settings = self._settings
         lessons = [(teacher, teacher.teach(pack)) for teacher in self._teachers]
         states = (
@@ -97,14 +121,20 @@ class DistillMethod:
             else (self._model.predicting_states(pack),)
         )
         terms = self._terms(pack, lessons)
+        if self._watch is not None:
+            step.penalties.append(self._penalty(pack, lessons, step.progress, self._watch))
+            terms.append(step.penalties[-1])
         total = chunked_row_loss(states[-1], self._model.head, terms) if terms else torch.zeros(())
         for teacher, lesson in lessons if settings.hidden_weight else ():
             weight = settings.hidden_weight * teacher.weight / self._total_weight
             own = [states[behind(pair.student)] for pair in settings.layers]
             distance = self._projections[teacher.name].loss(own, list(lesson.hidden))
             total = total + weight * distance
-            share = float(distance.detach()) / num_targets
-            batch.facts["hidden_distance"] = round(batch.facts.get("hidden_distance", 0.0) + share, 5)
+            share = float(distance.detach()) / step.num_targets
+            facts = step.batch.facts
+            facts["hidden_distance"] = round(facts.get("hidden_distance", 0.0) + share, 5)
+        if step.penalties:
+            step.batch.facts.update(describe(step.penalties))
         return total
 
     def _terms(self, pack: Pack, lessons: Sequence[tuple[Source, Lesson]]) -> list[RowTerm]:
@@ -117,6 +147,19 @@ class DistillMethod:
                 weight = settings.logit_weight * teacher.weight / self._total_weight
                 terms.append(TeacherTerm(lesson.ids.long(), lesson.log_probabilities, settings, weight))
         return terms
+
+    def _penalty(
+        self, pack: Pack, lessons: Sequence[tuple[Source, Lesson]], progress: float, watch: "Watch"
+    ) -> ShortcutTerm:
+        settings = self._settings
+        taught = [
+            TaughtLabels(
+                lesson.log_probabilities_of(watch.tokens),
+                settings.logit_weight * teacher.weight / self._total_weight,
+            )
+            for teacher, lesson in (lessons if settings.logit_weight else ())
+        ]
+        return ShortcutTerm(pack, watch.tokens, watch.settings, progress, settings.answer_weight, taught)
 
     def _fit_projections(self) -> dict[str, Projections]:
         packs, num_rows = [], 0

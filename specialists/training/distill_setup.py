@@ -7,13 +7,14 @@ from pathlib import Path
 
 from specialists.base_model import base_sha256
 from specialists.training.data import DataError, PromptGroup
-from specialists.training.distill import DistillMethod, Source, WritePacks
+from specialists.training.distill import DistillMethod, Source, Watch, WritePacks
 from specialists.training.packing import Pack, pack_groups
 from specialists.training.recipe import Recipe
 from specialists.training.rollout import Writer, draw_seed
 from specialists.training.rows import TrainingRows
 from specialists.training.setting import Setting
 from specialists.training.sft import Schedule, build_schedule
+from specialists.training.shortcut import label_tokens
 from specialists.training.teacher import LoadedTeacher, find_teacher
 from specialists.training.teacher_answers import TeacherAnswers, answered
 from specialists.training.teacher_cache import TeacherCache, cache_folders
@@ -31,13 +32,16 @@ def build_distillation(setting: Setting, rows: TrainingRows) -> DistillMethod:
             Source(str(index), one.weight, teacher.teach)
             for index, (one, teacher) in enumerate(zip(settings.teachers, loaded, strict=True))
         ]
-        return DistillMethod(setting.model, schedule, settings, sources, _student_writes(setting))
+        return DistillMethod(setting.model, schedule, settings, sources, write=_student_writes(setting))
     caches = [_read_all(setting, folder, schedule) for folder in folders]
     sources = [
         Source(str(index), one.weight, cache.lesson)
         for index, (one, cache) in enumerate(zip(settings.teachers, caches, strict=True))
     ]
-    return DistillMethod(setting.model, schedule, settings, sources)
+    watch = recipe.shortcut and Watch(
+        label_tokens(setting.tokenizer, recipe.shortcut.labels), recipe.shortcut
+    )
+    return DistillMethod(setting.model, schedule, settings, sources, watch=watch)
 
 
 def _load(setting: Setting, folder: Path) -> LoadedTeacher:

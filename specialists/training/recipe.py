@@ -66,12 +66,25 @@ class Recipe(Section):
         if self.method == "grpo" and (self.sources or self.shortcut):
             raise ValueError('method = "grpo" takes its prompts from grpo.tasks; remove sources and shortcut')
         if self.method == "distill" and self.shortcut is not None:
-            raise ValueError('method = "distill" does not watch the answers\' letters; remove shortcut')
+            self._check_watched_distillation()
         if self.method != "distill" and "distill" in self.model_fields_set:
             raise ValueError(f'[distill] has no effect with method = "{self.method}"')
         if self.method != "grpo" and self.grpo is not None:
             raise ValueError(f'[grpo] has no effect with method = "{self.method}"')
         return self
+
+    def _check_watched_distillation(self) -> None:
+        settings = self.distill
+        if settings.sequences == "student":
+            raise ValueError(
+                '[shortcut] knows the data\'s right letters; distill.sequences = "student" has none'
+            )
+        plain = settings.divergence == "forward_kl" and settings.temperature == 1
+        if self.shortcut and self.shortcut.centered and settings.logit_weight and not plain:
+            raise ValueError(
+                "shortcut.centered corrects the forward divergence at temperature 1; found distill.divergence = "
+                f'"{settings.divergence}" at temperature {settings.temperature:g}'
+            )
 
     def fingerprint(self) -> str:
         """Identity of the run's settings: a checkpoint is continued only under the same ones."""

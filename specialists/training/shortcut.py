@@ -5,16 +5,18 @@ For the questions of one pack, `mean prediction` is the average of the model's p
 accuracy. (Options are shuffled where the rows are made, so the right shares are about even.)
 
 A favourite also spoils learning: its gradient is the same for every question, so it drowns what tells one question's options
-apart. `centered` takes it out of the cross-entropy and leaves it to the penalty alone.
+apart. `centered` takes it out of the cross-entropy, and out of a teacher's distribution where one is learned, and leaves it
+to the penalty alone.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import one_hot
 
 from specialists.tokenizer import ChatTokenizer
 from specialists.training.packing import Pack
@@ -38,13 +40,31 @@ def label_tokens(tokenizer: ChatTokenizer, labels: Sequence[str]) -> tuple[int, 
     return first
 
 
+@dataclass(frozen=True, slots=True)
+class TaughtLabels:
+    """What a teacher says of the labels at every target, [num_targets, num_labels], and its share of the loss."""
+
+    log_probabilities: Tensor
+    weight: float
+
+
 class ShortcutTerm:
     """The penalty of one pack; rows that do not predict a label's token count for nothing."""
 
     temperature = 1.0
 
-    def __init__(self, pack: Pack, tokens: Sequence[int], settings: Shortcut, progress: float = 0.0) -> None:
-        """`progress`: the share of the run's steps that is done."""
+    def __init__(
+        self,
+        pack: Pack,
+        tokens: Sequence[int],
+        settings: Shortcut,
+        progress: float = 0.0,
+        answer_weight: float = 1.0,
+        taught: Sequence[TaughtLabels] = (),
+    ) -> None:
+        """`progress`: the share of the run's steps that is done. `answer_weight` and `taught`: the losses that are learned
+        beside this one, a cross-entropy and forward divergences at temperature 1, which centering corrects.
+        """
         self.ids = torch.tensor(tokens).expand(len(pack.targets), -1)
         # The first token of an answer is predicted from the end of its prompt.
         starts = first_targets(pack)
@@ -58,6 +78,8 @@ class ShortcutTerm:
         self._settings = settings
         self._is_centered = progress < settings.centered
         self._offered = offered_labels(pack, tokens)
+        self._answer_weight = answer_weight
+        self._taught = taught
         self.predicted: Counter[str] = Counter()  # how often each label was the most likely one
         self.num_right = 0
         self.divergence = 0.0
@@ -81,7 +103,7 @@ class ShortcutTerm:
         return penalty + self._centering(log_probabilities, rows) if self._is_centered else penalty
 
     def _centering(self, log_probabilities: Tensor, rows: slice) -> Tensor:
-        """What to add to the answers' cross-entropy, so that it becomes that of the centered scores."""
+        """What to add to the losses of the letters, so that they become those of the centered scores."""
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for row, (label, offered) in enumerate(
             zip(self._labels[rows].tolist(), self._offered[rows], strict=True)
@@ -94,10 +116,27 @@ class ShortcutTerm:
                 continue
             scores = log_probabilities[members][:, offered]
             right = torch.tensor([offered.index(int(self._labels[rows][row])) for row in members])
-            centered = scores - scores.mean(0)
-            total = total + cross_entropy(centered, right, reduction="sum")
-            total = total - cross_entropy(scores, right, reduction="sum")
+            answers = one_hot(right, len(offered)).float()
+            total = total + self._answer_weight * _centered(scores, answers, answers)
+            for taught in self._taught:
+                theirs = taught.log_probabilities[rows][members][:, offered]
+                # A divergence over all tokens counts the letters by the probability that they have together.
+                plain, even = (
+                    theirs.exp(),
+                    theirs.exp().sum(1, keepdim=True) * ((theirs - theirs.mean(0)).softmax(1)),
+                )
+                total = total + taught.weight * _centered(scores, plain, even)
         return total
+
+
+def _centered(scores: Tensor, targets: Tensor, centered_targets: Tensor) -> Tensor:
+    """The cross-entropy of the scores without their mean over the questions, less that of the scores themselves.
+
+    All [num_questions, num_letters].
+    """
+    after = (centered_targets * torch.log_softmax(scores - scores.mean(0), dim=1)).sum()
+    before = (targets * torch.log_softmax(scores, dim=1)).sum()
+    return before - after
 
 
 def offered_labels(pack: Pack, tokens: Sequence[int]) -> list[tuple[int, ...]]:

@@ -1,6 +1,6 @@
 """A teacher: a larger model with the student's vocabulary, and what it says of given answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,16 @@ class Lesson:
     def rows(self, start: int, end: int) -> "Lesson":
         part = slice(start, end)
         return Lesson(self.ids[part], self.log_probabilities[part], self.hidden[:, part])
+
+    def log_probabilities_of(self, tokens: Sequence[int]) -> Tensor:
+        """[n, num_tokens] float32; a token that is not among the k likeliest has the least one's: it cannot have more."""
+        known = self.log_probabilities.float()
+        columns = []
+        for token in tokens:
+            is_it = self.ids == token
+            found = known.masked_fill(~is_it, -torch.inf).amax(1)
+            columns.append(torch.where(is_it.any(1), found, known.amin(1)))
+        return torch.stack(columns, dim=1)
 
 
 def find_teacher(teacher: Teacher, student: ChatTokenizer, find_model: FindModel) -> Path:

@@ -97,6 +97,25 @@ def test_each_way_of_distillation_comes_nearer_to_the_teacher(
     assert not any("projection" in name for name in names)
 
 
+def test_a_pupils_letters_are_watched(folders: Folders, teacher: Path) -> None:
+    rows = [{"question": f"{n} is A. even B. odd", "completion": "AB"[n % 2]} for n in range(16)]
+    (folders.data[0] / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    steps = run(folders, teacher, '[shortcut]\nlabels = ["A", "B"]\ncentered = 0.9\n')
+    assert all(sum(row["answer_shares"].values()) == pytest.approx(1.0, abs=0.01) for row in steps)  # type: ignore[attr-defined]
+    assert all(row["answer_divergence"] >= 0 for row in steps)
+    assert steps[-1]["loss"] < steps[0]["loss"]
+
+
+def test_what_a_teacher_says_of_a_token() -> None:
+    lesson = Lesson(
+        torch.tensor([[5, 3], [3, 8]]), torch.tensor([[-0.1, -3.0], [-0.5, -1.0]]), torch.zeros(0)
+    )
+    expected = torch.tensor(
+        [[-3.0, -0.1], [-0.5, -1.0]]
+    )  # 5 is not among the second row's: at most the least
+    torch.testing.assert_close(lesson.log_probabilities_of((3, 5)), expected)
+
+
 def test_several_teachers_have_their_weights(
     folders: Folders, teacher: Path, tiny_qwen2: Path, tmp_path: Path
 ) -> None:

@@ -33,7 +33,14 @@ def test_a_minimal_recipe_has_defaults(tmp_path: Path) -> None:
         ),
         ("[optimizer]\nzzz = 1\n", r"unknown key optimizer\.zzz; known: lr, "),
         ("[[sources]]\ntask = 'gsm8k'\npath = 'x'\n", "expected either path or task"),
-        ('method = "distill"\nshortcut = { weight = 1 }\n', "does not watch the answers' letters"),
+        (
+            'method = "distill"\nshortcut = {}\ndistill = { sequences = "student", answer_weight = 0 }\n',
+            "the data's right letters",
+        ),
+        (
+            'method = "distill"\nshortcut = { centered = 0.5 }\ndistill = { temperature = 2 }\n',
+            'found distill.divergence = "forward_kl" at temperature 2',
+        ),
         ("[distill]\ntop_k = 3\n", r'\[distill\] has no effect with method = "sft"'),
         ("method = 'grpo'\n", r"needs the section \[grpo\]"),
         ("method = 'distil'\n", "Input should be 'sft', 'distill' or 'grpo'"),

@@ -8,7 +8,9 @@ import torch
 
 from specialists.tokenizer import ChatTokenizer
 from specialists.training.data import PromptGroup
+from specialists.training.divergence import TeacherTerm
 from specialists.training.losses import AnswerTerm, chunked_row_loss
+from specialists.training.method_sections import Distill
 from specialists.training.packing import Pack, build_pack
 from specialists.training.run import train
 from specialists.training.run_folders import Folders
@@ -16,11 +18,13 @@ from specialists.training.sections import Shortcut
 from specialists.training.shortcut import (
     ShortcutError,
     ShortcutTerm,
+    TaughtLabels,
     describe,
     first_targets,
     label_tokens,
     offered_labels,
 )
+from specialists.training.teacher import Lesson
 
 A, B, END = 3, 4, 9
 SETTINGS = Shortcut(labels=("A", "B"), weight=2.0, tolerance=0.05)
@@ -155,6 +159,43 @@ def test_centered_few_questions_are_learned_as_they_are() -> None:
     pack = choice_pack([A, B, A])
     hidden = torch.randn(6, 30, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(total_gradient(pack, hidden, True), total_gradient(pack, hidden, False))
+
+
+def taught_gradient(pack: Pack, hidden: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """The gradient in the choices' logits of half the answers' loss and half the divergence from a teacher, centered."""
+    settings = Distill(answer_weight=0.5, logit_weight=0.5)
+    lesson = Lesson(torch.tensor([[B, A, 7]] * len(teacher)), teacher[:, [B, A, 7]], torch.zeros(0))
+    taught = TaughtLabels(lesson.log_probabilities_of((A, B)), settings.logit_weight)
+    watch = Shortcut(labels=("A", "B"), tolerance=9.0, centered=1.0)
+    hidden = hidden.clone().requires_grad_()
+    terms = (
+        AnswerTerm(torch.tensor(pack.targets), settings.answer_weight),
+        TeacherTerm(lesson.ids, lesson.log_probabilities, settings, settings.logit_weight),
+        ShortcutTerm(pack, (A, B), watch, 0.5, settings.answer_weight, (taught,)),
+    )
+    chunked_row_loss(hidden, torch.eye(30), terms).backward()
+    assert hidden.grad is not None
+    return hidden.grad[::2, [A, B]]
+
+
+def test_centered_neither_the_pupils_nor_the_teachers_favourite_has_a_part() -> None:
+    pack = choice_pack([A, B, A, B, A, B])
+    generator = torch.Generator().manual_seed(2)
+    hidden, teacher = (torch.randn(12, 30, generator=generator) for _ in range(2))
+    for logits in (hidden, teacher):
+        logits[::2, [A, B]] += 12.0  # the choice is among the letters
+    leaning, its_leaning = hidden.clone(), teacher.clone()
+    leaning[::2, A] += 2.0
+    its_leaning[::2, B] += 2.0
+    plain = taught_gradient(pack, hidden, teacher.log_softmax(1))
+    torch.testing.assert_close(
+        plain, taught_gradient(pack, leaning, its_leaning.log_softmax(1)), rtol=1e-2, atol=2e-3
+    )
+    assert plain.sum(0).abs().max() < 0.01
+    # The teacher's opinion of each question is learned all the same.
+    turned = teacher.clone()
+    turned[::2, [A, B]] = teacher[::2, [B, A]]
+    assert (plain - taught_gradient(pack, hidden, turned.log_softmax(1))).abs().max() > 0.05
 
 
 def test_letters_are_offered_where_the_prompt_lists_them() -> None:
