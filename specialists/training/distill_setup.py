@@ -38,9 +38,9 @@ def build_distillation(setting: Setting, rows: TrainingRows) -> DistillMethod:
         Source(str(index), one.weight, cache.lesson)
         for index, (one, cache) in enumerate(zip(settings.teachers, caches, strict=True))
     ]
-    watch = recipe.shortcut and Watch(
-        label_tokens(setting.tokenizer, recipe.shortcut.labels), recipe.shortcut
-    )
+    watch = None
+    if recipe.shortcut is not None:
+        watch = Watch(label_tokens(setting.tokenizer, recipe.shortcut.labels), recipe.shortcut)
     return DistillMethod(setting.model, schedule, settings, sources, watch=watch)
 
 
