@@ -1,16 +1,15 @@
 """Run a program that a model wrote, confined, and say whether it came to its end without an exception.
 
-Each run is a process of its own with: no network, its own process tree (killed as a whole), a read-only file
-system with one small temporary folder, an empty environment, nobody's user id, and limits on CPU, wall time,
-memory, processes and file size. On Linux as root this uses `unshare`; as another user the same through a user
+Each run is a process of its own with: no network, its own process tree (killed as a whole), a root of its own that
+holds Python's libraries and one small temporary folder, an empty environment, nobody's user id, and limits on CPU,
+wall time, memory, processes and file size. On Linux as root this uses `unshare`; as another user the same through a user
 namespace; where neither is allowed, only the limits remain and `Sandbox.isolation` says "limits".
 
-What it does not protect against: a hole in the kernel or in Python itself; reading files that anyone on this
-machine may read; filling a core for the allowed seconds; several processes that each take the memory limit;
-a program written against this very harness, which shares the interpreter and could forge its verdict. With
-isolation "limits" nor does it protect the network, the files the current user can write and, as root, the
-number of processes. It is a seat belt for models' mistakes, not a jail for an attacker: run untrusted models
-in a disposable machine.
+What it does not protect against: a hole in the kernel or in Python itself; reading the libraries; filling a core
+for the allowed seconds; several processes that each take the memory limit; a program written against this very
+harness, which shares the interpreter and could forge its verdict. With isolation "limits" nor does it protect the
+network, the files of the current user and, as root, the number of processes. It is a seat belt for models' mistakes,
+not a jail for an attacker: run untrusted models in a disposable machine.
 """
 
 import contextlib

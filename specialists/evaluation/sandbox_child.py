@@ -6,7 +6,7 @@ one JSON object on the descriptor that was standard output; the program's own ou
 """
 
 # Not pathlib: importing it would add a third to the start-up time.
-# ruff: noqa: PTH101, PTH102, PTH118, PTH120
+# ruff: noqa: PTH102, PTH103, PTH112, PTH120
 
 import ctypes
 import json
@@ -30,30 +30,45 @@ def _check(result: int, what: str) -> None:
         raise OSError(ctypes.get_errno(), f"sandbox: {what}: {os.strerror(ctypes.get_errno())}")
 
 
-def make_files_read_only(work: str, max_file_bytes: int) -> None:
-    """In this mount namespace: everything read-only, a small tmpfs at `work`, the library within it."""
+def hide_files(work: str, max_file_bytes: int) -> None:
+    """Make `work` the root of the file system: the interpreter's libraries, read-only, and a small `/tmp` to work in.
+
+    What is not there cannot be read, nor talked to: no file of a user's, no socket or pipe of another program, no `/proc`.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    # The standard library may be inside a home that the other user id cannot enter: bind it into view.
-    library = os.path.dirname(os.__file__)
-    _check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "private mounts")
-    options = f"size={max_file_bytes},nr_inodes=256,mode=777".encode()
-    _check(libc.mount(b"tmpfs", work.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, options), "tmpfs")
-    bound = os.path.join(work, ".lib")
-    os.mkdir(bound)
-    _check(libc.mount(library.encode(), bound.encode(), None, _MS_BIND, None), "bind library")
-    os.mkdir(os.path.join(work, "cwd"), 0o777)
-    os.chmod(os.path.join(work, "cwd"), 0o777)
+
+    def mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
+        names = [None if name is None else name.encode() for name in (source, target, kind)]
+        _check(libc.mount(*names, flags, options.encode()), f"mount {target}")
+
+    mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+    mount("tmpfs", work, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64k,nr_inodes=64,mode=755")
+    for source in _visible_folders():
+        os.makedirs(work + source)
+        mount(source, work + source, None, _MS_BIND | _MS_REC)
+    os.makedirs(f"{work}/dev", exist_ok=True)
+    for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
+        os.close(os.open(work + device, os.O_CREAT))
+        mount(device, work + device, None, _MS_BIND)
+    os.mkdir(f"{work}/tmp")
     read_only = _MountAttr(attr_set=_MOUNT_ATTR_RDONLY)
-    arguments = (_AT_FDCWD, b"/", _AT_RECURSIVE, ctypes.byref(read_only), ctypes.sizeof(read_only))
+    arguments = (_AT_FDCWD, work.encode(), _AT_RECURSIVE, ctypes.byref(read_only), ctypes.sizeof(read_only))
     _check(libc.syscall(_MOUNT_SETATTR, *arguments), "read-only root")
-    read_only.attr_set, read_only.attr_clr = 0, _MOUNT_ATTR_RDONLY
-    arguments = (_AT_FDCWD, work.encode(), 0, ctypes.byref(read_only), ctypes.sizeof(read_only))
-    _check(libc.syscall(_MOUNT_SETATTR, *arguments), "writable work folder")
-    sys.path[:] = [bound, os.path.join(bound, "lib-dynload")]
-    sys.path_importer_cache.clear()
-    for module in list(sys.modules.values()):  # packages loaded before the move, such as `encodings`
-        if hasattr(module, "__path__"):
-            module.__path__ = [path.replace(library, bound, 1) for path in module.__path__]
+    options = f"size={max_file_bytes},nr_inodes=256,mode=777"
+    mount("tmpfs", f"{work}/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+    os.chroot(work)
+    os.chdir("/tmp")
+
+
+def _visible_folders() -> list[str]:
+    """The standard library, with the shared libraries beside it, and the system's shared libraries."""
+    wanted = [os.path.dirname(os.path.dirname(os.__file__)), "/usr/lib", "/usr/lib64", "/lib", "/lib64"]
+    visible: list[str] = []
+    for folder in wanted:
+        inside = any(folder == one or folder.startswith(f"{one}/") for one in visible)
+        if os.path.isdir(folder) and not inside:
+            visible.append(folder)
+    return visible
 
 
 def limit_resources(limits: dict[str, int]) -> None:
@@ -97,8 +112,7 @@ def main() -> None:
         os.dup2(null, descriptor)
     try:
         if order["isolate_files"]:
-            make_files_read_only(order["work"], order["max_file_bytes"])
-            os.chdir(os.path.join(order["work"], "cwd"))
+            hide_files(order["work"], order["max_file_bytes"])
         else:
             os.chdir(order["work"])
         limit_resources(order["limits"])

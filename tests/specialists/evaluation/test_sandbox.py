@@ -1,6 +1,7 @@
 """The sandbox for real: what a program may do, and that everything else fails without harm."""
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -114,10 +115,32 @@ def test_the_file_system_is_read_only_but_for_one_small_folder(tmp_path: Path) -
     for program in (
         f"open({str(victim)!r}, 'w')",
         f"import os; os.remove({str(victim)!r})",
-        "open('/tmp/x', 'w')",
+        "import os; open(os.__file__, 'a')",
+        "open('/x', 'w')",
+        "open('/dev/x', 'w')",
     ):
         assert not SMALL.run(program).ok
     assert victim.read_text() == "precious"
+    assert SMALL.run("import tempfile; tempfile.TemporaryFile().write(b'x')").ok
+    assert not Path("/tmp/note").exists()
+
+
+@needs_namespaces
+@pytest.mark.parametrize("path", ["/proc/self/cmdline", "/etc/passwd", "/sys/kernel", __file__])
+def test_nothing_of_the_machine_is_to_be_seen(path: str) -> None:
+    assert "FileNotFoundError" in SMALL.run(f"import os; os.stat({path!r})").error
+
+
+@needs_namespaces
+def test_no_other_program_can_be_talked_to(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    address = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        Path(address).chmod(0o777)
+        program = f"import socket\nsocket.socket(socket.AF_UNIX).connect({address!r})"
+        assert "FileNotFoundError" in SMALL.run(program).error
 
 
 def test_large_files_are_refused() -> None:
