@@ -8,6 +8,7 @@ from pathlib import Path
 from specialists.base_model import base_sha256
 from specialists.training.data import DataError, PromptGroup
 from specialists.training.distill import DistillMethod, Source, Watch, WritePacks
+from specialists.training.method_sections import Teacher
 from specialists.training.packing import Pack, pack_groups
 from specialists.training.recipe import Recipe
 from specialists.training.rollout import Writer, draw_seed
@@ -27,13 +28,16 @@ def build_distillation(setting: Setting, rows: TrainingRows) -> DistillMethod:
     rewrite = _teachers_write(setting, folders) if settings.sequences == "teacher" else lambda groups: groups
     schedule = build_schedule(recipe.batching, recipe.seed, rows, setting.tokenizer, rewrite)
     if settings.sequences == "student":
-        loaded = [_load(setting, folder) for folder in folders]
+        loaded = [_load(setting, one, folder) for one, folder in zip(settings.teachers, folders, strict=True)]
         sources = [
             Source(str(index), one.weight, teacher.teach)
             for index, (one, teacher) in enumerate(zip(settings.teachers, loaded, strict=True))
         ]
         return DistillMethod(setting.model, schedule, settings, sources, write=_student_writes(setting))
-    caches = [_read_all(setting, folder, schedule) for folder in folders]
+    caches = [
+        _read_all(setting, one, folder, schedule)
+        for one, folder in zip(settings.teachers, folders, strict=True)
+    ]
     sources = [
         Source(str(index), one.weight, cache.lesson)
         for index, (one, cache) in enumerate(zip(settings.teachers, caches, strict=True))
@@ -44,19 +48,29 @@ def build_distillation(setting: Setting, rows: TrainingRows) -> DistillMethod:
     return DistillMethod(setting.model, schedule, settings, sources, watch=watch)
 
 
-def _load(setting: Setting, folder: Path) -> LoadedTeacher:
-    return LoadedTeacher(folder, setting.recipe.distill, len(setting.model.head), setting.dtype)
+def _load(setting: Setting, teacher: Teacher, folder: Path) -> LoadedTeacher:
+    return LoadedTeacher(
+        folder,
+        setting.recipe.distill,
+        len(setting.model.head),
+        setting.dtype,
+        teacher.quantization,
+        setting.folders.kernels,
+    )
 
 
-def _identity(folder: Path) -> str:
-    return base_sha256(folder) or str(folder.resolve())
+def _identity(teacher: Teacher, folder: Path) -> str:
+    """Different wherever it might say something else."""
+    model = base_sha256(folder) or str(folder.resolve())
+    return model if teacher.quantization == "none" else f"{model}/{teacher.quantization}"
 
 
-def _read_all(setting: Setting, folder: Path, schedule: Schedule) -> TeacherCache:
+def _read_all(setting: Setting, teacher: Teacher, folder: Path, schedule: Schedule) -> TeacherCache:
     """One teacher at a time, so that only one is ever in memory."""
-    cache = TeacherCache(cache_folders(setting.folders.run, _identity(folder), setting.recipe.distill))
+    identity = _identity(teacher, folder)
+    cache = TeacherCache(cache_folders(setting.folders.run, identity, setting.recipe.distill))
     groups = [group for step in schedule.steps for pack in step for group in pack.groups]
-    cache.fill(groups, setting.recipe.batching.pack_tokens, lambda: _load(setting, folder).teach)
+    cache.fill(groups, setting.recipe.batching.pack_tokens, lambda: _load(setting, teacher, folder).teach)
     return cache
 
 
@@ -67,11 +81,11 @@ def _teachers_write(
 
     def rewrite(groups: Sequence[PromptGroup]) -> Sequence[PromptGroup]:
         written = []
-        for folder in folders:
-            answers = TeacherAnswers(setting.folders.run / _answers_name(_identity(folder), recipe))
+        for teacher, folder in zip(settings.teachers, folders, strict=True):
+            answers = TeacherAnswers(setting.folders.run / _answers_name(_identity(teacher, folder), recipe))
 
-            def load(folder: Path = folder) -> Writer:
-                return Writer(folder, setting.dtype, setting.folders.kernels)
+            def load(teacher: Teacher = teacher, folder: Path = folder) -> Writer:
+                return Writer(folder, setting.dtype, setting.folders.kernels, teacher.quantization)
 
             answers.fill(groups, load, settings.max_new_tokens, settings.sampling_temperature, recipe.seed)
             written.append(answers)
@@ -92,7 +106,7 @@ def _answers_name(teacher: str, recipe: Recipe) -> str:
 
 def _student_writes(setting: Setting) -> WritePacks:
     recipe, settings = setting.recipe, setting.recipe.distill
-    writer = Writer(setting.folders.base, setting.dtype, setting.folders.kernels)
+    writer = Writer(setting.folders.base, setting.dtype, setting.folders.kernels, recipe.quantization)
 
     def write(packs: Sequence[Pack], step: int) -> Sequence[Pack]:
         writer.follow(setting.model)

@@ -84,18 +84,19 @@ class BnbInt8Weight(DenseWeight):
 
 
 class Int8Weight:
-    """8-bit products both ways: a scale for each output going forward, for each input going back."""
+    """8-bit products: a scale for each output going forward and, unless it is only read, for each input going back."""
 
-    def __init__(self, weight: Tensor, kernel_folder: Path | None) -> None:
+    def __init__(self, weight: Tensor, kernel_folder: Path | None, *, only_read: bool = False) -> None:
         make = _int8_maker(str(weight.dtype).removeprefix("torch."), kernel_folder)
         self._forward: Linear = make(weight)
-        self._back: Linear = make(weight.t().contiguous())
+        self._back: Linear | None = None if only_read else make(weight.t().contiguous())
 
     def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         output = self._forward(x)
         return output if bias is None else output.add_(bias)
 
     def backward(self, grad: Tensor) -> Tensor:
+        assert self._back is not None, "a weight that is only read has no backward product"
         return self._back(grad)
 
 
@@ -114,9 +115,16 @@ _DENSE: dict[str, type[PlainWeight | Nf4Weight | BnbInt8Weight]] = {
 
 
 def freeze_weight(
-    weight: Tensor, quantization: BaseQuantization, kernel_folder: Path | None = None
+    weight: Tensor,
+    quantization: BaseQuantization,
+    kernel_folder: Path | None = None,
+    *,
+    only_read: bool = False,
 ) -> FrozenWeight:
-    """The matrix in the asked form; the original is not kept unless it is the form. `kernel_folder`: as the engine's."""
+    """The matrix in the asked form; the original is not kept unless it is the form. `kernel_folder`: as the engine's.
+
+    One that is `only_read` may have no product for the way back.
+    """
     if quantization == "int8":
-        return Int8Weight(weight.detach(), kernel_folder)
+        return Int8Weight(weight.detach(), kernel_folder, only_read=only_read)
     return _DENSE[quantization](weight.detach())

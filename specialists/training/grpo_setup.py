@@ -28,7 +28,7 @@ def build_grpo(setting: Setting) -> tuple[GrpoMethod, dict[str, Any]]:
             "none is left to train on"
         )
     validation, training = questions[:num_held_out], questions[num_held_out:]
-    writer = Writer(setting.folders.base, setting.dtype, setting.folders.kernels)
+    writer = Writer(setting.folders.base, setting.dtype, setting.folders.kernels, recipe.quantization)
     method = GrpoMethod(
         setting.model, writer, setting.tokenizer, recipe.grpo, training, validation, recipe.seed
     )

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from specialists.training.attention import register_packed_attention
+from specialists.training.frozen_weights import freeze_weight
 from specialists.training.packing import Pack, Segment
+from specialists.training.sections import BaseQuantization
 from specialists.training.shapes import TOKEN_MULTIPLE, pad_rows, round_up
 
 
@@ -44,12 +46,34 @@ def run_body(
     return tuple(one[0, :num_tokens] for one in states)
 
 
-class FrozenModel:
-    """A model that only reads: a teacher, or a base to stay near to."""
+def _quantize(module: nn.Linear, quantization: BaseQuantization, kernel_folder: Path | None) -> None:
+    """Put the quantised product in the place of the linear's own."""
+    weight = freeze_weight(module.weight, quantization, kernel_folder, only_read=True)
+    bias = module.bias
+    module.weight = nn.Parameter(module.weight.new_empty(0), requires_grad=False)
 
-    def __init__(self, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    def forward(x: Tensor) -> Tensor:
+        return weight.product(x.reshape(-1, x.shape[-1]), bias).view(*x.shape[:-1], -1)
+
+    module.forward = forward  # type: ignore[assignment,method-assign]
+
+
+class FrozenModel:
+    """A model that only reads: a teacher, or a base to stay near to. `kernel_folder`: as the engine's."""
+
+    def __init__(
+        self,
+        folder: Path,
+        dtype: torch.dtype = torch.bfloat16,
+        quantization: BaseQuantization = "none",
+        kernel_folder: Path | None = None,
+    ) -> None:
         causal = load_causal_model(folder, dtype).requires_grad_(False).eval()
         self._body = causal.model
+        if quantization != "none":
+            for module in self._body.layers.modules():
+                if isinstance(module, nn.Linear):
+                    _quantize(module, quantization, kernel_folder)
         self.head: Tensor = causal.lm_head.weight  # [vocab_size, hidden_size]
         self.num_layers: int = causal.config.num_hidden_layers
 

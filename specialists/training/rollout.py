@@ -14,6 +14,7 @@ from specialists.engine.llm_engine import Completion, LLMEngine
 from specialists.engine.sampling_params import SamplingParams
 from specialists.manifest import SpecialistManifest
 from specialists.training.lora import TrainableModel
+from specialists.training.sections import BaseQuantization
 
 
 def draw_seed(*parts: object) -> int:
@@ -25,10 +26,21 @@ def draw_seed(*parts: object) -> int:
 class Writer:
     """One base model in an engine, with at most one adapter at a time."""
 
-    def __init__(self, base: Path, dtype: torch.dtype, kernel_folder: Path | None = None) -> None:
-        name = str(dtype).removeprefix("torch.")
+    def __init__(
+        self,
+        base: Path,
+        dtype: torch.dtype,
+        kernel_folder: Path | None = None,
+        quantization: BaseQuantization = "none",
+    ) -> None:
         config = EngineConfig(
-            dtype=name, num_blocks=1024, max_num_seqs=32, max_adapters=2, kernel_folder=kernel_folder
+            dtype=str(dtype).removeprefix("torch."),
+            # The engine quantises bfloat16 alone; float32, for which nobody waits, writes with the weights as they are.
+            quantization=quantization if dtype == torch.bfloat16 else "none",
+            num_blocks=1024,
+            max_num_seqs=32,
+            max_adapters=2,
+            kernel_folder=kernel_folder,
         )
         self._engine = LLMEngine(base, config)
         # Each adapter is a generation of its own: the engine's cache is keyed by it.

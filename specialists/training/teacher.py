@@ -13,6 +13,7 @@ from specialists.training.method_sections import Distill, Teacher
 from specialists.training.packed_model import FrozenModel
 from specialists.training.packing import Pack
 from specialists.training.run_folders import FindModel
+from specialists.training.sections import BaseQuantization
 
 # Rows of logits at a time.
 _CHUNK_ROWS = 128
@@ -77,8 +78,16 @@ TeachPack = Callable[[Pack], Lesson]
 class LoadedTeacher:
     """A teacher in memory, asked about packs."""
 
-    def __init__(self, folder: Path, settings: Distill, vocab_size: int, dtype: torch.dtype) -> None:
-        self._model = FrozenModel(folder, dtype)
+    def __init__(
+        self,
+        folder: Path,
+        settings: Distill,
+        vocab_size: int,
+        dtype: torch.dtype,
+        quantization: BaseQuantization = "none",
+        kernel_folder: Path | None = None,
+    ) -> None:
+        self._model = FrozenModel(folder, dtype, quantization, kernel_folder)
         self._settings = settings
         # Rows of the head beyond the student's have no token, in either model.
         self._head = self._model.head[:vocab_size]

@@ -18,6 +18,7 @@ from specialists.training.packing import Pack, build_pack
 from specialists.training.recipe import RecipeError
 from specialists.training.run import train
 from specialists.training.run_folders import Folders
+from specialists.training.sections import BaseQuantization
 from specialists.training.teacher import Lesson, LoadedTeacher, TeacherError, find_teacher
 from specialists.training.teacher_cache import TeacherCache, TeacherCacheError, cache_folders
 from tests.specialists.training.tiny_teacher import make_teacher
@@ -82,8 +83,9 @@ def run(
         "answer_weight = 0.3\nlogit_weight = 0.4\nhidden_weight = 0.3",
         'answer_weight = 0.5\nlogit_weight = 0.5\nsequences = "teacher"\nsampling_temperature = 0',
         'answer_weight = 0\nlogit_weight = 1\nsequences = "student"',
+        'sequences = "teacher"\nsampling_temperature = 0\nteachers = [{ model = "wide", quantization = "int8" }]',
     ],
-    ids=["forward", "reverse", "jsd", "hidden", "both", "teacher-written", "student-written"],
+    ids=["forward", "reverse", "jsd", "hidden", "both", "teacher-written", "student-written", "8 bits"],
 )
 def test_each_way_of_distillation_comes_nearer_to_the_teacher(
     folders: Folders, teacher: Path, settings: str
@@ -202,6 +204,21 @@ def test_a_deleted_file_is_asked_again_and_no_other_is_lost(
     again.fill(groups, 4, lambda: loaded.teach)
     for cache in (again, TeacherCache([tmp_path])):
         assert [cache.lesson(build_pack([group])).ids.shape for group in groups] == [(2, 2)] * 3
+
+
+@pytest.mark.parametrize("quantization", ["int8", "bnb-int8"])
+def test_a_quantised_teacher_says_nearly_the_same(teacher: Path, quantization: BaseQuantization) -> None:
+    pack = build_pack([PromptGroup((5, 9, 33), ((7, 8, 41),)), PromptGroup((5, 3), ((4, 6),))])
+    settings = Distill(top_k=400, hidden_weight=1)
+    plain, quantised = (
+        LoadedTeacher(teacher, settings, 400, torch.float32, one).teach(pack)
+        for one in ("none", quantization)
+    )
+    tokens = range(400)
+    differences = plain.log_probabilities_of(tokens) - quantised.log_probabilities_of(tokens)
+    assert 0 < differences.std() < 0.1 * plain.log_probabilities.float().std()
+    distance = (plain.hidden - quantised.hidden).float().norm() / plain.hidden.float().norm()
+    assert 0 < distance < 0.05
 
 
 def test_what_was_said_with_hidden_states_serves_logits_too(tmp_path: Path, teacher: Path) -> None:
