@@ -31,7 +31,7 @@ METHODS = {
 }
 
 
-def derive(recipe: str, name: str, method: str, steps: int) -> str:
+def derive(recipe: str, name: str, method: str, steps: int, teacher_quantization: str = "none") -> str:
     """The recipe's text with another name, method and number of steps. Raises ValueError without `[batching]`."""
     if "[batching]\n" not in recipe:
         raise ValueError("the recipe has no line [batching] to put the number of steps under")
@@ -39,7 +39,10 @@ def derive(recipe: str, name: str, method: str, steps: int) -> str:
     text = re.sub(r"^max_steps = .*\n", "", recipe, flags=re.MULTILINE)
     text = text.replace("[batching]\n", f"[batching]\nmax_steps = {steps}\n", 1)
     section = METHODS[method]
-    return text if section is None else f'method = "distill"\n{text}\n[distill]\n{section}'
+    if section is None:
+        return text
+    teachers = f'teachers = [{{ quantization = "{teacher_quantization}" }}]\n'
+    return f'method = "distill"\n{text}\n[distill]\n{teachers}{section}'
 
 
 def polymath(*arguments: str, **environment: str) -> None:
@@ -95,6 +98,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--quantization", default="none", help="Of the base when answers are measured.")
+    parser.add_argument("--teacher-quantization", default="none", help="Of the teacher when it reads.")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +108,8 @@ def main() -> None:
     for method in options.methods:
         name = f"{options.recipe.stem}-{method}"
         recipe = options.out / f"{name}.toml"
-        text = derive(options.recipe.read_text(encoding="utf-8"), name, method, options.steps)
+        original = options.recipe.read_text(encoding="utf-8")
+        text = derive(original, name, method, options.steps, options.teacher_quantization)
         if recipe.exists() and recipe.read_text(encoding="utf-8") != text:
             sys.exit(f"{recipe} is of another recipe or number of steps; choose another --out")
         recipe.write_text(text, encoding="utf-8")
@@ -133,6 +138,7 @@ def main() -> None:
         **describe_run(),
         "recipe": str(options.recipe),
         "quantization": options.quantization,
+        "teacher_quantization": options.teacher_quantization,
         "task": options.task,
         "base": base["accuracy"],
         "rows": rows,

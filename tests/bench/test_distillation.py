@@ -16,7 +16,7 @@ RECIPES = Path(__file__).parents[2] / "specialists" / "recipes"
 def test_a_derived_recipe_differs_in_method_and_steps_alone(tmp_path: Path, name: str, method: str) -> None:
     text = (RECIPES / f"{name}.toml").read_text()
     path = tmp_path / "derived.toml"
-    path.write_text(derive(text, "x", method, 7))
+    path.write_text(derive(text, "x", method, 7, "int8"))
     derived, original = read_recipe(path), read_recipe(RECIPES / f"{name}.toml")
     assert (derived.name, derived.batching.max_steps) == ("x", 7)
     assert derived.method == ("sft" if method == "sft" else "distill")
@@ -26,7 +26,8 @@ def test_a_derived_recipe_differs_in_method_and_steps_alone(tmp_path: Path, name
         and derived.gate == original.gate
         and derived.lora == original.lora
     )
-    weights = tomllib.loads(path.read_text()).get("distill", {})
+    weights = tomllib.loads(path.read_text()).get("distill", {"teachers": []})
+    assert weights.pop("teachers") == ([] if method == "sft" else [{"quantization": "int8"}])
     assert method == "sft" or sum(weights.values()) == 1.0
 
 
