@@ -134,6 +134,7 @@ def test_what_is_fitted_after_training_can_be_fitted_again(
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_evaluation_measures_it_beside_its_baselines(
     trained: Path, tiny_encoder: Path, sources: Sequence[Source]
 ):

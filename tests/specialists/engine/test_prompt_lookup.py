@@ -103,6 +103,7 @@ def whole(prompts: list[list[int]], answers: dict[str, list[int]]) -> list[list[
 @pytest.mark.parametrize("params", SETTINGS, ids=["greedy", "sampled"])
 @pytest.mark.parametrize("num_streams", [1, 2, 4])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_the_same_tokens_in_fewer_steps(
     tiny_qwen2: Path,
     tiny_config: EngineConfig,

@@ -118,6 +118,7 @@ def test_what_a_teacher_says_of_a_token() -> None:
     torch.testing.assert_close(lesson.log_probabilities_of((3, 5)), expected)
 
 
+@pytest.mark.slow
 def test_several_teachers_have_their_weights(
     folders: Folders, teacher: Path, tiny_qwen2: Path, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def run(folders: Folders, recipe: str = RECIPE) -> list[dict[str, Any]]:
     return [row for row in map(json.loads, lines) if "reward" in row]
 
 
+@pytest.mark.slow
 def test_the_reward_rises(folders: Folders) -> None:
     steps = run(folders)
     first, last = (sum(row["reward"] for row in part) / 3 for part in (steps[:3], steps[-3:]))
@@ -71,6 +72,7 @@ def test_the_reward_rises(folders: Folders) -> None:
     assert facts["best_loss"] < 0  # a mean reward, negated
 
 
+@pytest.mark.slow
 def test_a_killed_run_writes_the_same_answers_again(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
