@@ -23,9 +23,11 @@ def train_specialist(
     folders = _folders(settings, recipe, data, out)
     result = train(recipe, folders, find_model=partial(resolve_base, home=settings.home), resume=resume)
     why = "stopped early" if result.stopped_early else "all steps done"
+    quality = "no validation"
+    if result.best_loss is not None:
+        quality = f"best validation {result.best_loss:.4f} at step {result.best_step}"
     Console(stderr=True).print(
-        f"{folders.out}: {why} after {result.num_steps} steps; "
-        f"best validation {result.best_loss:.4f} at step {result.best_step}",
+        f"{folders.out}: {why} after {result.num_steps} steps; {quality}",
         markup=False,
         soft_wrap=True,
     )

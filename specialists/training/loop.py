@@ -4,6 +4,7 @@ Knows neither files of data, nor how an adapter is written, nor what the method 
 its step and the weights, so a step number and the weights say all about where a run stands.
 """
 
+import math
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -52,11 +53,11 @@ class _Progress:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """The end of a run. The model holds the best weights, those of `best_step`."""
+    """The end of a run. The model holds the best weights, those of `best_step`; without validation the last ones."""
 
     num_steps: int
     best_step: int
-    best_loss: float
+    best_loss: float | None  # None without validation
     stopped_early: bool
 
 
@@ -152,7 +153,8 @@ class Trainer:
     def _finish(self) -> TrainingResult:
         progress = self._progress
         self._optimizer.load_weights(progress.best_weights)
-        return TrainingResult(progress.step, progress.best_step, progress.best_loss, self._is_done)
+        best_loss = progress.best_loss if math.isfinite(progress.best_loss) else None
+        return TrainingResult(progress.step, progress.best_step, best_loss, self._is_done)
 
 
 def _cost(batch: Batch, seconds: float) -> dict[str, Any]:

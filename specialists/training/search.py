@@ -155,6 +155,7 @@ def _train_fold(
     )
     result = Trainer(SupervisedMethod(model, schedule, tokenizer, recipe.shortcut), plan, run).run()
     shutil.rmtree(run)
+    assert result.best_loss is not None, "every fold has rows to be judged by"
     return result.best_loss
 
 

@@ -95,6 +95,8 @@ def test_each_way_of_distillation_comes_nearer_to_the_teacher(
     assert all(row["loss"] >= 0 for row in steps)
     adapter = AdapterRegistry(read_qwen_config(folders.base)).load(folders.out)
     assert adapter.rank == 8
+    facts = json.loads((folders.out / "training.json").read_text(), parse_constant=pytest.fail)
+    assert facts["best_loss"] is None  # nothing was kept out to look at
     names = load_file(folders.out / "adapter_model.safetensors")
     assert not any("projection" in name for name in names)
 
