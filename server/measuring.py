@@ -5,7 +5,6 @@ own, in this process, or that of a server at a URL; routing is the serving code 
 """
 
 import asyncio
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
-from router.delegator import WEIGHTS
 from server.dispatch import AUTO, BASE, Dispatcher
+from server.fingerprints import ensemble_fingerprint, fingerprints, specialist_fingerprint
 from server.loading import (
     base_model_id,
     configured_specialists,
@@ -27,6 +26,7 @@ from server.loading import (
     specialist_folders,
 )
 from server.settings import Settings, SettingsError
+from specialists.adapters.files import CONFIG_FILE, WEIGHTS_FILE
 from specialists.base_model import resolve_base, resolve_encoder
 from specialists.evaluation.bootstrap import paired_difference
 from specialists.evaluation.file_task import FileTask
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 ENSEMBLE = "ensemble"
 ALL = "all"
-
-_ADAPTER_FILE = "adapter_model.safetensors"
 
 
 class MeasuringError(ValueError):
@@ -86,7 +84,7 @@ def open_specialist(settings: Settings, name: str, url: str | None) -> Measured:
     subject = Subject(
         model=base_model_id(settings.base, base),
         adapter=adapter,
-        fingerprint="" if folder is None else _fingerprint([folder]),
+        fingerprint=specialist_fingerprint(base, folder),
         quantization=settings.quantization,
     )
     label = adapter or BASE
@@ -111,7 +109,7 @@ def open_ensemble(settings: Settings, url: str | None, recorded: Path | None = N
     subject = Subject(
         model=base_model_id(settings.base, base),
         adapter=ENSEMBLE,
-        fingerprint=_ensemble_fingerprint(settings),
+        fingerprint=ensemble_fingerprint(settings, base),
         quantization=settings.quantization,
     )
 
@@ -133,7 +131,7 @@ def open_ensemble(settings: Settings, url: str | None, recorded: Path | None = N
                 yield generate
             else:
                 answers = RecordedAnswers.read(
-                    recorded, subject.model, subject.quantization, _fingerprints(settings)
+                    recorded, subject.model, subject.quantization, fingerprints(settings, base)
                 )
                 yield ReusingGenerator(generate, answers, lambda messages: _name(choose(messages)))
         finally:
@@ -247,37 +245,12 @@ def _at_url(settings: Settings, label: str, adapter: str | None, url: str, model
 def _find_specialist(settings: Settings, name: str) -> Path:
     folders = {folder.name: folder for folder in specialist_folders(settings, {})}
     folder = folders.get(name, Path(name).expanduser())
-    if not (folder / _ADAPTER_FILE).is_file():
+    if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         raise MeasuringError(
-            f"no specialist {name!r} and no folder of that name with {_ADAPTER_FILE}; there are base, "
+            f"no specialist {name!r} and no folder of that name with {WEIGHTS_FILE}; there are base, "
             f"{', '.join(sorted(folders))}"
         )
     return folder
-
-
-def _fingerprint(folders: Sequence[Path]) -> str:
-    """Of the adapters' weights: under the same names other weights are another subject."""
-    digest = hashlib.sha256()
-    for folder in sorted(folders):
-        path = folder / _ADAPTER_FILE
-        if path.is_file():
-            digest.update(folder.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def _ensemble_fingerprint(settings: Settings) -> str:
-    """Of the adapters and of the delegator's trained part and threshold: another delegator routes otherwise."""
-    digest = hashlib.sha256(_fingerprint(list(specialist_folders(settings, {}))).encode())
-    for path in sorted((settings.router_weights or WEIGHTS).glob("router.*")):
-        digest.update(path.read_bytes())
-    digest.update(str(settings.router_threshold).encode())
-    return digest.hexdigest()[:16]
-
-
-def _fingerprints(settings: Settings) -> dict[str, str]:
-    """Of each specialist alone, and of the base, which has none."""
-    folders = configured_specialists(settings, {})
-    return {BASE: "", **{name: _fingerprint([folder]) for name, folder in folders.items()}}
 
 
 def _name(adapter: "LoadedAdapter | None") -> str:

@@ -1,6 +1,7 @@
 """`polymath evaluate` on a tiny random base: who answers, what is written, what is refused before anything is loaded."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,20 @@ def test_an_ended_run_goes_on_and_other_weights_do_not(settings: Settings, tmp_p
         measure(
             settings, plan(tmp_path, "gsm8k"), open_specialist(settings, str(tmp_path / "other/mine"), None)
         )
+
+
+def test_a_subject_is_known_by_what_it_computes(settings: Settings, tmp_path: Path, tiny_qwen2: Path):
+    def fingerprint(folder: Path, base: Path = tiny_qwen2) -> str:
+        found = settings.model_copy(update={"base": str(base)})
+        return open_specialist(found, str(folder), None).subject.fingerprint
+
+    folder = write_adapter(tmp_path / "mine", tiny_qwen2, intent="math", seed=5)
+    moved = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert fingerprint(moved) == fingerprint(folder)
+    other_base = shutil.copytree(tiny_qwen2, tmp_path / "base")
+    config = json.loads((moved / "adapter_config.json").read_text())
+    (moved / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": config["lora_alpha"] * 2}))
+    assert len({fingerprint(folder), fingerprint(moved), fingerprint(folder, other_base)}) == 3
 
 
 def test_the_ensemble_asks_the_one_that_the_delegator_names(
