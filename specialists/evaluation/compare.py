@@ -1,6 +1,7 @@
 """Base, specialists, routed ensemble and teacher beside each other, on the items that all of them answered.
 
     python -m specialists.evaluation.compare REPORTS [--subjects base specialist ensemble base@teacher] [--tasks gsm8k ...]
+    python -m specialists.evaluation.compare REPORTS --subjects base-int8 specialist-int8 --by-subject
 
 REPORTS is the folder that `polymath evaluate` wrote. `specialist` stands for the one of the task's domain: what a
 delegator that never errs would have chosen. Writes `comparison.json` there and prints the table, credit in points.
@@ -54,8 +55,9 @@ def _token_limit(folder: Path, subject: str, task: str) -> int | None:
 
 
 def _stem(subject: str, task: str) -> str:
-    """What the files of this measurement are called."""
-    return f"{_DOMAIN_OF[task] if subject == SPECIALIST else subject}_{task}"
+    """What the files of this measurement are called; `specialist-int8` is the task's own one with an 8-bit base."""
+    name, dash, precision = subject.partition("-")
+    return f"{_DOMAIN_OF[task] if name == SPECIALIST else name}{dash}{precision}_{task}"
 
 
 def _origin(folder: Path, subjects: Sequence[str], tasks: Iterable[str]) -> dict[str, list[Any]]:
@@ -128,11 +130,23 @@ def render(comparison: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def render_by_subject(comparison: Mapping[str, Any]) -> str:
+    """The same with a line for each subject and a column for each task, as papers print it."""
+    tasks: Mapping[str, Mapping[str, Any]] = comparison["tasks"]
+    heads = [f"`{task}` ({row['items']})" for task, row in tasks.items()]
+    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(tasks) + 1) + "|"]
+    for subject in comparison["subjects"]:
+        cells = [f"{100 * row[subject]:.1f}" for row in tasks.values()]
+        lines.append(f"| {subject} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Put reports beside each other.")
     parser.add_argument("reports", type=Path)
     parser.add_argument("--subjects", nargs="+", default=["base", SPECIALIST, "ensemble"])
     parser.add_argument("--tasks", nargs="+", choices=sorted(_DOMAIN_OF), default=list(_DOMAIN_OF))
+    parser.add_argument("--by-subject", action="store_true", help="Print a line for each subject.")
     options = parser.parse_args(arguments)
     try:
         comparison = compare(options.reports, options.subjects, options.tasks)
@@ -142,7 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (options.reports / "comparison.json").write_text(
         json.dumps(comparison, indent=1) + "\n", encoding="utf-8"
     )
-    sys.stdout.write(render(comparison) + "\n")
+    table = render_by_subject(comparison) if options.by_subject else render(comparison)
+    sys.stdout.write(table + "\n")
     return 0
 
 

@@ -73,6 +73,15 @@ def test_the_table_and_the_file(reports: Path, capsys: pytest.CaptureFixture[str
     assert out == render(json.loads((reports / "comparison.json").read_text())) + "\n"
 
 
+def test_a_line_for_each_subject_at_its_precision(reports: Path, capsys: pytest.CaptureFixture[str]):
+    write(reports, "base-int8", "gsm8k", {"a": True, "b": False})
+    write(reports, "math-int8", "gsm8k", {"a": True, "b": True})
+    arguments = ["--subjects", "base-int8", "specialist-int8", "--tasks", "gsm8k", "--by-subject"]
+    assert main([str(reports), *arguments]) == 0
+    expected = "| | `gsm8k` (2) |\n|---|---|\n| base-int8 | 50.0 |\n| specialist-int8 | 100.0 |\n"
+    assert capsys.readouterr().out == expected
+
+
 def test_nothing_in_common_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write(tmp_path, "base", "gsm8k", {"a": True})
     write(tmp_path, "math", "gsm8k", {"b": True})
