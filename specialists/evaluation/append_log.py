@@ -4,6 +4,7 @@ The first line holds the settings of the run. Continuing a log under other setti
 would come from two different measurements under one name.
 """
 
+import fcntl
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,8 +40,13 @@ class AppendLog(Generic[RowT]):
     def __enter__(self) -> Self:
         """Raises AppendLogError when the file belongs to another run, OSError when it cannot be written."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        end = self._read() if self.path.exists() else 0
-        self._file = self.path.open("r+b" if end else "wb")
+        self._file = self.path.open("a+b")
+        try:
+            self._lock()
+            end = self._read()
+        except BaseException:
+            self._file.close()
+            raise
         self._file.truncate(end)  # what follows the last whole line was cut off by a kill
         self._file.seek(end)
         if not end:
@@ -62,6 +68,15 @@ class AppendLog(Generic[RowT]):
     def _write(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
+
+    def _lock(self) -> None:
+        """Until the file is closed, by whatever end of this process."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AppendLogError(
+                f"{self.path} is being written by another process; wait for its end"
+            ) from error
 
     def _read(self) -> int:
         """Load the whole lines; the offset behind the last of them, 0 when not even the first is whole."""
