@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -33,10 +34,13 @@ def publish_specialist(
         *_measure(settings, candidate, gate.own, gate.limit, out),
         *_measure(settings, candidate, gate.others, gate.others_limit or gate.limit, out),
     ]
+    earlier: list[dict[str, Any]] = []
+    if judge(gate, pairs).passes and (settings.catalog / name).is_dir():
+        earlier = _report(settings, settings.catalog / name, gate.own, gate.limit, out / "published")
     console = Console(highlight=False, soft_wrap=True)
-    for line in judge(gate, pairs).lines():
+    for line in judge(gate, pairs, earlier).lines():
         console.print(line, markup=False)
-    publish(candidate, settings.catalog, gate, pairs, about)
+    publish(candidate, settings.catalog, gate, pairs, about, earlier)
     console.print(f"published: {settings.catalog / name}", markup=False)
 
 
@@ -67,9 +71,14 @@ def _measure(
     """The base first, then the specialist; answers that the folder of reports holds are not asked for again."""
     if not tasks:
         return []
+    base = _report(settings, BASE, tasks, limit, out)
+    return list(zip(base, _report(settings, candidate, tasks, limit, out), strict=True))
+
+
+def _report(
+    settings: Settings, subject: Path | str, tasks: tuple[str, ...], limit: int | None, out: Path
+) -> list[dict[str, Any]]:
     plan = Plan(tasks=tasks, split="test", limit=limit, seed=20, out=out, stress=False, max_new_tokens=None)
-    base, specialist = (
-        [report.to_json() for report in measure(settings, plan, open_specialist(settings, subject, None))]
-        for subject in (BASE, str(candidate))
-    )
-    return list(zip(base, specialist, strict=True))
+    return [
+        report.to_json() for report in measure(settings, plan, open_specialist(settings, str(subject), None))
+    ]

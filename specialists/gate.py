@@ -1,4 +1,5 @@
-"""Whether a specialist earns its place: better than the base on its own domain, no worse than allowed elsewhere.
+"""Whether a specialist earns its place: better than the base on its own domain, no worse than allowed elsewhere, and not
+worse at home than the version whose place it would take.
 
 Decides from reports alone and runs nothing. What is required is data (`Gate`, in the recipe), so is an exception.
 """
@@ -27,6 +28,7 @@ class Verdict:
     tasks: dict[str, Difference]
     refusals: tuple[str, ...]
     exception: str | None
+    over_published: Difference | None = None  # on its own domain, specialist minus the published version
 
     @property
     def passes(self) -> bool:
@@ -39,14 +41,19 @@ class Verdict:
         """For people: the differences, and why it was refused or let through."""
         found = [f"own domain: {_points(self.own)}"]
         found += [f"  {task}: {_points(difference)}" for task, difference in self.tasks.items()]
+        if self.over_published is not None:
+            found.append(f"beside the published version: {_points(self.over_published)}")
         found += [f"refused: {reason}" for reason in self.refusals]
         if self.refusals and self.exception is not None:
             found.append(f"let through by a recorded exception: {self.exception}")
         return found
 
 
-def judge(gate: Gate, pairs: Sequence[ReportPair]) -> Verdict:
-    """`pairs`: one for each task of the gate. Raises GateError when one is missing or not comparable."""
+def judge(gate: Gate, pairs: Sequence[ReportPair], published: Sequence[Mapping[str, Any]] = ()) -> Verdict:
+    """`pairs`: one for each task of the gate. `published`: the reports on its own tasks of the version it would replace.
+
+    Raises GateError when a pair is missing or not comparable.
+    """
     by_task = {_checked(pair)["task"]: pair for pair in pairs}
     missing = [task for task in (*gate.own, *gate.others) if task not in by_task]
     if missing:
@@ -63,16 +70,30 @@ def judge(gate: Gate, pairs: Sequence[ReportPair]) -> Verdict:
         for task in gate.others
         if tasks[task].mean < -gate.tolerance
     ]
-    return Verdict(own, tasks, tuple(refusals), gate.exception)
+    over_published = None
+    if published:
+        against = [(report, by_task[report["task"]][1]) for report in published]
+        over_published = _mean_difference([_same_items(pair) for pair in against])
+        if over_published.mean < 0:
+            refusals.append(
+                f"on its own domain it stands {_points(over_published)} beside the published version; a new one must "
+                "not be worse"
+            )
+    return Verdict(own, tasks, tuple(refusals), gate.exception, over_published)
+
+
+def _same_items(pair: ReportPair) -> ReportPair:
+    before, after = pair
+    for key in ("task", "split", "model", "num_items"):
+        if before[key] != after[key]:
+            raise GateError(
+                f"the report of {before['adapter'] or 'the base'} has {key} {before[key]!r}, the specialist's {after[key]!r}"
+            )
+    return pair
 
 
 def _checked(pair: ReportPair) -> Mapping[str, Any]:
-    base, specialist = pair
-    for key in ("task", "split", "model", "num_items"):
-        if base[key] != specialist[key]:
-            raise GateError(
-                f"the base's report has {key} {base[key]!r}, the specialist's {specialist[key]!r}"
-            )
+    base, specialist = _same_items(pair)
     if base["adapter"] is not None or specialist["adapter"] is None:
         raise GateError(f"{base['task']}: expected the base's report first, then the specialist's")
     return base

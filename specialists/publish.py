@@ -8,8 +8,9 @@ import ctypes
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from specialists.evaluation.card import write_card
 from specialists.gate import GateError, ReportPair, Verdict, judge
@@ -55,13 +56,21 @@ def check_candidate(candidate: Path, catalog: Path) -> None:
         )
 
 
-def publish(candidate: Path, catalog: Path, gate: Gate, pairs: Sequence[ReportPair], about: str) -> Verdict:
+def publish(
+    candidate: Path,
+    catalog: Path,
+    gate: Gate,
+    pairs: Sequence[ReportPair],
+    about: str,
+    published: Sequence[Mapping[str, Any]] = (),
+) -> Verdict:
     """Judge by the reports and, when it passes, move a copy in. `about` is the card's text on data and method.
 
+    `published`: the reports of the version whose place it takes (`gate.judge`).
     Raises GateError with every reason when it is refused, PublishError when the disk refuses.
     """
     check_candidate(candidate, catalog)
-    verdict = judge(gate, pairs)
+    verdict = judge(gate, pairs, published)
     if not verdict.passes:
         raise GateError(f"{candidate} is refused: {'; '.join(verdict.refusals)}")
     name = read_manifest(candidate).name

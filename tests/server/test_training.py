@@ -87,6 +87,9 @@ def test_a_specialist_is_trained_judged_and_published(home: Path) -> None:
     published = home / "catalog" / "early"
     assert read_manifest(published).scores["early/test"] > 0.5
     assert "Taught to say early letters." in (published / "README.md").read_text()
+    again = run("publish", "runs/early", "--about", "early.about.md")
+    assert "beside the published version: +0.0 points" in again
+    assert list((home / "runs/early.reports/published").glob("early*_early.json"))
 
 
 def test_what_gains_nothing_is_refused(home: Path) -> None:

@@ -51,6 +51,17 @@ def test_a_loss_elsewhere_is_refused() -> None:
     assert verdict.refusals == ("on other it loses 3.0 points; 2.0 are allowed",)
 
 
+def test_a_version_that_is_worse_than_the_published_one_is_refused() -> None:
+    better, same, worse = (report("own", range(right), "old") for right in (104, 100, 96))
+    verdict = judge(GATE, [GAIN, STILL], [better])
+    assert verdict.over_published is not None and verdict.over_published.mean == pytest.approx(-0.02)
+    assert not verdict.passes and "stands -2.0 points [" in verdict.refusals[0]
+    assert judge(GATE, [GAIN, STILL], [same]).passes
+    assert "beside the published version: +2.0 points" in judge(GATE, [GAIN, STILL], [worse]).lines()[-1]
+    with pytest.raises(GateError, match="the report of old has num_items 100, the specialist's 200"):
+        judge(GATE, [GAIN, STILL], [report("own", range(60), "old", num_items=100)])
+
+
 def test_an_exception_lets_it_pass_and_is_told() -> None:
     gate = GATE.model_copy(update={"exception": "It was published before the gate."})
     verdict = judge(gate, [pair("own", range(60), range(60)), STILL])
