@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from specialists.evaluation.answer import prompt_digest
+from specialists.evaluation.append_log import AppendLogError
 from specialists.evaluation.generation import BASE_NAME, Generate, Generation, GenerationRequest
 from specialists.evaluation.task import Message
 
@@ -30,12 +31,12 @@ class RecordedAnswers:
     ) -> "RecordedAnswers":
         """From the logs in `folder` that are of this base and precision and of adapters with these fingerprints, by name.
 
-        Logs of anything else are passed over, and so is a last line that a kill cut off.
+        Logs of anything else are passed over, and so is a last line that a kill cut off. Raises AppendLogError naming a
+        file with another damaged line.
         """
         answers: dict[_Key, Mapping[str, Any]] = {}
         for path in sorted(folder.glob("*.answers.jsonl")):
-            content = path.read_text(encoding="utf-8")
-            whole = [json.loads(line) for line in content[: content.rfind("\n") + 1].split("\n") if line]
+            whole = _whole_lines(path)
             settings = whole[0].get("settings", {}) if whole else {}
             name = settings.get("adapter") or BASE_NAME
             wanted = {
@@ -66,6 +67,14 @@ class RecordedAnswers:
             specialist=name,
             is_reused=True,
         )
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    content = path.read_text(encoding="utf-8")
+    try:
+        return [json.loads(line) for line in content[: content.rfind("\n") + 1].split("\n") if line]
+    except ValueError as error:
+        raise AppendLogError(f"{path} is damaged: {error}; remove it or its broken line") from error
 
 
 class ReusingGenerator:

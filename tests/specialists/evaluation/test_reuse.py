@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from specialists.engine.sampling_params import SamplingParams
 from specialists.evaluation.answer import prompt_digest
+from specialists.evaluation.append_log import AppendLogError
 from specialists.evaluation.generation import Generation, GenerationRequest
 from specialists.evaluation.reuse import RecordedAnswers, ReusingGenerator
 
@@ -63,6 +64,16 @@ def test_name_prompt_and_limit_must_be_the_same(tmp_path: Path):
     assert recorded.find("base", request("b")) is None
     assert recorded.find("math", request("b", 9)) is None
     assert recorded.find("math", request("c")) is None
+
+
+def test_a_damaged_log_is_named(tmp_path: Path):
+    write_log(tmp_path, "a", "b")
+    (path,) = tmp_path.iterdir()
+    path.write_text(path.read_text().replace('"text": "old a"', '"text": "ol'))
+    with pytest.raises(
+        AppendLogError, match=r"log0\.answers\.jsonl is damaged: .*; remove it or its broken line"
+    ):
+        read(tmp_path)
 
 
 def test_a_line_that_a_kill_cut_off_is_passed_over(tmp_path: Path):
