@@ -34,11 +34,12 @@ def publish_specialist(
         *_measure(settings, candidate, gate.own, gate.limit, out),
         *_measure(settings, candidate, gate.others, gate.others_limit or gate.limit, out),
     ]
-    earlier: list[dict[str, Any]] = []
-    if judge(gate, pairs).passes and (settings.catalog / name).is_dir():
+    verdict, earlier = judge(gate, pairs), []
+    if verdict.passes and _is_comparable(settings.catalog / name, candidate):
         earlier = _report(settings, settings.catalog / name, gate.own, gate.limit, out / "published")
+        verdict = judge(gate, pairs, earlier)
     console = Console(highlight=False, soft_wrap=True)
-    for line in judge(gate, pairs, earlier).lines():
+    for line in verdict.lines():
         console.print(line, markup=False)
     publish(candidate, settings.catalog, gate, pairs, about, earlier)
     console.print(f"published: {settings.catalog / name}", markup=False)
@@ -63,6 +64,13 @@ def _read_about(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise PublishError(f"no text for the model card: {error}; --about names one") from error
+
+
+def _is_comparable(published: Path, candidate: Path) -> bool:
+    """Whether there is a version to replace, and of the same base: one of another cannot be run on this one."""
+    if not published.is_dir():
+        return False
+    return read_manifest(published).base_sha256 == read_manifest(candidate).base_sha256
 
 
 def _measure(

@@ -90,6 +90,9 @@ def test_a_specialist_is_trained_judged_and_published(home: Path) -> None:
     again = run("publish", "runs/early", "--about", "early.about.md")
     assert "beside the published version: +0.0 points" in again
     assert list((home / "runs/early.reports/published").glob("early*_early.json"))
+    declared = json.loads((published / "manifest.json").read_text())
+    (published / "manifest.json").write_text(json.dumps({**declared, "base_sha256": "c" * 64}))
+    assert "beside the published version" not in run("publish", "runs/early", "--about", "early.about.md")
 
 
 def test_what_gains_nothing_is_refused(home: Path) -> None:
