@@ -247,7 +247,8 @@ def _find_specialist(settings: Settings, name: str) -> Path:
     folder = folders.get(name, Path(name).expanduser())
     if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         raise MeasuringError(
-            f"no specialist {name!r} and no folder of that name with {WEIGHTS_FILE}; there are base, "
+            f"no specialist {name!r} and no folder of that name with {CONFIG_FILE} and {WEIGHTS_FILE}; "
+            f"there are base, "
             f"{', '.join(sorted(folders))}"
         )
     return folder

@@ -112,7 +112,7 @@ class DistillMethod:
     def validate(self) -> float | None:
         return validation_loss(self._model, self._schedule.validation)
 
-    def _loss(self, pack: Pack, step: "_Step") -> Tensor:
+    def _loss(self, pack: Pack, step: _Step) -> Tensor:
         settings = self._settings
         lessons = [(teacher, teacher.teach(pack)) for teacher in self._teachers]
         states = (
@@ -126,7 +126,7 @@ class DistillMethod:
             terms.append(step.penalties[-1])
         total = chunked_row_loss(states[-1], self._model.head, terms) if terms else torch.zeros(())
         for teacher, lesson in lessons if settings.hidden_weight else ():
-            weight = settings.hidden_weight * teacher.weight / self._total_weight
+            weight = settings.hidden_weight * self._share(teacher)
             own = [states[behind(pair.student)] for pair in settings.layers]
             distance = self._projections[teacher.name].loss(own, list(lesson.hidden))
             total = total + weight * distance
@@ -144,22 +144,25 @@ class DistillMethod:
             terms.append(AnswerTerm(torch.tensor(pack.targets), settings.answer_weight))
         if settings.logit_weight:
             for teacher, lesson in lessons:
-                weight = settings.logit_weight * teacher.weight / self._total_weight
+                weight = settings.logit_weight * self._share(teacher)
                 terms.append(TeacherTerm(lesson.ids.long(), lesson.log_probabilities, settings, weight))
         return terms
 
     def _penalty(
-        self, pack: Pack, lessons: Sequence[tuple[Source, Lesson]], progress: float, watch: "Watch"
+        self, pack: Pack, lessons: Sequence[tuple[Source, Lesson]], progress: float, watch: Watch
     ) -> ShortcutTerm:
         settings = self._settings
         taught = [
             TaughtLabels(
                 lesson.log_probabilities_of(watch.tokens),
-                settings.logit_weight * teacher.weight / self._total_weight,
+                settings.logit_weight * self._share(teacher),
             )
             for teacher, lesson in (lessons if settings.logit_weight else ())
         ]
         return ShortcutTerm(pack, watch.tokens, watch.settings, progress, settings.answer_weight, taught)
+
+    def _share(self, teacher: Source) -> float:
+        return teacher.weight / self._total_weight
 
     def _fit_projections(self) -> dict[str, Projections]:
         packs, num_rows = [], 0

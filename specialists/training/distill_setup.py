@@ -24,23 +24,18 @@ from specialists.training.teacher_cache import TeacherCache, cache_folders
 def build_distillation(setting: Setting, rows: TrainingRows) -> DistillMethod:
     """Raises TeacherError, TeacherCacheError, DataError."""
     recipe, settings = setting.recipe, setting.recipe.distill
-    folders = [find_teacher(one, setting.tokenizer, setting.find_model) for one in settings.teachers]
-    rewrite = _teachers_write(setting, folders) if settings.sequences == "teacher" else lambda groups: groups
+    teachers = [(one, find_teacher(one, setting.tokenizer, setting.find_model)) for one in settings.teachers]
+    rewrite = _teachers_write(setting, teachers) if settings.sequences == "teacher" else lambda groups: groups
     schedule = build_schedule(recipe.batching, recipe.seed, rows, setting.tokenizer, rewrite)
     if settings.sequences == "student":
-        loaded = [_load(setting, one, folder) for one, folder in zip(settings.teachers, folders, strict=True)]
         sources = [
-            Source(str(index), one.weight, teacher.teach)
-            for index, (one, teacher) in enumerate(zip(settings.teachers, loaded, strict=True))
+            Source(str(index), one.weight, _load(setting, one, folder).teach)
+            for index, (one, folder) in enumerate(teachers)
         ]
         return DistillMethod(setting.model, schedule, settings, sources, write=_student_writes(setting))
-    caches = [
-        _read_all(setting, one, folder, schedule)
-        for one, folder in zip(settings.teachers, folders, strict=True)
-    ]
     sources = [
-        Source(str(index), one.weight, cache.lesson)
-        for index, (one, cache) in enumerate(zip(settings.teachers, caches, strict=True))
+        Source(str(index), one.weight, _read_all(setting, one, folder, schedule).lesson)
+        for index, (one, folder) in enumerate(teachers)
     ]
     watch = None
     if recipe.shortcut is not None:
@@ -75,13 +70,13 @@ def _read_all(setting: Setting, teacher: Teacher, folder: Path, schedule: Schedu
 
 
 def _teachers_write(
-    setting: Setting, folders: Sequence[Path]
+    setting: Setting, teachers: Sequence[tuple[Teacher, Path]]
 ) -> Callable[[Sequence[PromptGroup]], Sequence[PromptGroup]]:
     recipe, settings = setting.recipe, setting.recipe.distill
 
     def rewrite(groups: Sequence[PromptGroup]) -> Sequence[PromptGroup]:
         written = []
-        for teacher, folder in zip(settings.teachers, folders, strict=True):
+        for teacher, folder in teachers:
             answers = TeacherAnswers(setting.folders.run / _answers_name(_identity(teacher, folder), recipe))
 
             def load(teacher: Teacher = teacher, folder: Path = folder) -> Writer:

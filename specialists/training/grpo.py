@@ -58,6 +58,14 @@ class LogProbabilityReader:
         return log_probabilities.new_zeros(())
 
 
+def read_base(model: TrainableModel, pack: Pack, temperature: float = 1.0) -> Tensor:
+    """The log-probabilities that the base without its adapter gives the pack's targets, [num_targets]."""
+    reader = LogProbabilityReader(torch.tensor(pack.targets), temperature)
+    with model.adapter_off():
+        chunked_row_loss(model.predicting_states(pack), model.head, (reader,))
+    return reader.values
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """All answers to one question, with their rewards."""
@@ -136,10 +144,7 @@ class GrpoMethod:
         weight = torch.repeat_interleave(torch.tensor(weights), torch.tensor(lengths))
         reference = torch.zeros(len(targets))
         if self._settings.beta:
-            reader = LogProbabilityReader(targets, self._settings.temperature)
-            with self._model.adapter_off():
-                chunked_row_loss(self._model.predicting_states(pack), self._model.head, (reader,))
-            reference = reader.values
+            reference = read_base(self._model, pack, self._settings.temperature)
         term = PolicyTerm(targets, weight, reference, self._settings.beta, self._settings.temperature)
         return chunked_row_loss(self._model.predicting_states(pack), self._model.head, (term,))
 

@@ -12,10 +12,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -26,9 +26,8 @@ from specialists.evaluation.task import TaskDataError
 from specialists.evaluation.task_registry import TASKS, get_task
 from specialists.tokenizer import ChatTokenizer
 from specialists.training.data import PromptGroup, Row, render_groups
-from specialists.training.grpo import LogProbabilityReader
+from specialists.training.grpo import read_base
 from specialists.training.lora import load_trainable
-from specialists.training.losses import chunked_row_loss
 from specialists.training.packing import Pack, pack_groups
 from specialists.training.sections import BaseQuantization, Lora
 from specialists.training.solutions import write_solutions
@@ -61,7 +60,7 @@ class Fact:
 def read_facts(
     task: ShortAnswer, items: Sequence[ShortItem], tokenizer: ChatTokenizer, read: ReadTargets
 ) -> Iterator[Fact]:
-    """Each item with its answer's probability, without that of ending there; too long ones are left out."""
+    """Each question with its answer's probability, without that of ending there; repeated and too long ones are left out."""
     prompts = [task.prompt(item)[-1]["content"] for item in items]
     item_of: dict[PromptGroup, tuple[ShortItem, str]] = {}
     for item, prompt in zip(items, prompts, strict=True):
@@ -82,14 +81,7 @@ def read_facts(
 def model_reader(model: Path, quantization: BaseQuantization) -> ReadTargets:
     """Reads with the bare model in `model`. Raises OSError when there is none."""
     base = load_trainable(model, Lora(rank=1), seed=0, quantization=quantization)
-
-    def read(pack: Pack) -> Tensor:
-        reader = LogProbabilityReader(torch.tensor(pack.targets), 1.0)
-        with base.adapter_off():
-            chunked_row_loss(base.predicting_states(pack), base.head, (reader,))
-        return reader.values
-
-    return read
+    return partial(read_base, base)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
