@@ -75,10 +75,15 @@ def format_number(value: Fraction) -> str:
     return decimal if Fraction(decimal) == value else str(value)
 
 
+def solution_body(text: str) -> str:
+    """The reasoning without the line `#### <answer>`, what follows it, and a heading that announced it."""
+    body = _MARKED.split(text, maxsplit=1)[0].rstrip()
+    return re.sub(r"\n+\W*(?:final\s+)?answer\W*$", "", body, flags=re.IGNORECASE).rstrip()
+
+
 def end_with_answer(text: str, answer: Fraction) -> str | None:
     """The solution with its ending replaced by the line `#### <answer>`; None when no reasoning is left."""
-    body = _MARKED.split(text, maxsplit=1)[0].rstrip()
-    body = re.sub(r"\n+\W*(?:final\s+)?answer\W*$", "", body, flags=re.IGNORECASE).rstrip()
+    body = solution_body(text)
     if not find_numbers(body):
         return None
     return f"{body}\n#### {format_number(answer)}"

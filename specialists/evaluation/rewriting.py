@@ -1,8 +1,8 @@
 """The stress test: items put differently without changing what is right, to see what a score hangs on.
 
-`option_order` shuffles the options; `option_length` says every wrong option twice over, so that the longest is never
-right; `more_options` adds the right option of another question as a wrong one; `question_form` puts the instruction on
-the other side of the question; `aside` begins with a sentence that has nothing to do with it.
+`option_order` shuffles the options; `option_length` says half of them twice over, drawn by lot, so that neither length nor
+being the odd one out tells the right one; `more_options` adds the right option of another question as a wrong one;
+`question_form` puts the instruction on the other side of the question; `aside` begins with a sentence on something else.
 """
 
 import random
@@ -31,10 +31,14 @@ def _shuffle_options(items: Sequence[ChoiceItem], seed: int, language: Language)
     ]
 
 
-def _lengthen_wrong_options(items: Sequence[ChoiceItem], seed: int, language: Language) -> list[ChoiceItem]:
+def _lengthen_half(items: Sequence[ChoiceItem], seed: int, language: Language) -> list[ChoiceItem]:
+    generator = random.Random(seed)
+
     def lengthen(item: ChoiceItem) -> tuple[str, ...]:
+        count = len(item.options)
+        longer = generator.sample(range(count), count // 2 + generator.randrange(count % 2 + 1))
         return tuple(
-            option if index == item.answer else f"{option.rstrip('.')}, {_THAT_IS[language]}, {option}"
+            f"{option.rstrip('.')}, {_THAT_IS[language]}, {option}" if index in longer else option
             for index, option in enumerate(item.options)
         )
 
@@ -76,7 +80,7 @@ PromptRewriting = Callable[[str, Language], str]
 
 ITEM_REWRITINGS: Mapping[str, ItemRewriting] = {
     "option_order": _shuffle_options,
-    "option_length": _lengthen_wrong_options,
+    "option_length": _lengthen_half,
     "more_options": _add_option,
 }
 PROMPT_REWRITINGS: Mapping[str, PromptRewriting] = {"question_form": _swap_instruction, "aside": _add_aside}

@@ -11,6 +11,7 @@ from specialists.evaluation.tasks.competition_math import Aime2024, Math500
 from specialists.evaluation.tasks.convfinqa import ConvFinQA
 from specialists.evaluation.tasks.dolly import Dolly
 from specialists.evaluation.tasks.gsm8k import GSM8K
+from specialists.evaluation.tasks.gsm8k_forms import GSM8KBoxed, GSM8KOptions
 from specialists.evaluation.tasks.headlines import Headlines
 from specialists.evaluation.tasks.headqa import HeadQA
 from specialists.evaluation.tasks.humaneval import HumanEval
@@ -34,6 +35,8 @@ TASKS: dict[str, Callable[[Split], FileTask[Any]]] = {
     "convfinqa": ConvFinQA,
     "dolly": Dolly,
     "gsm8k": GSM8K,
+    "gsm8k_boxed": GSM8KBoxed,
+    "gsm8k_options": GSM8KOptions,
     "headlines": Headlines,
     "headqa": HeadQA,
     "humaneval": HumanEval,
