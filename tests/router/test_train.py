@@ -92,6 +92,7 @@ def test_the_report_says_what_was_done(trained: Path, sources: Sequence[Source])
     assert metadata["temperature"] == report["temperature"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(
     trained: Path, tmp_path: Path, tiny_encoder: Path, sources: Sequence[Source]
 ):
@@ -99,6 +100,7 @@ def test_the_same_seed_gives_the_same_weights(
     assert (tmp_path / "router.safetensors").read_bytes() == (trained / "router.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_where_it_was(
     trained: Path,
     tmp_path: Path,

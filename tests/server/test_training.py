@@ -123,6 +123,7 @@ def test_a_bad_recipe_is_one_sentence(home: Path, change: tuple[str, str], said:
     assert not (home / "runs" / "early").exists()
 
 
+@pytest.mark.slow
 def test_a_begun_run_asks_for_resume(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train()
     (home / "runs" / "early").rename(home / "runs" / "kept")

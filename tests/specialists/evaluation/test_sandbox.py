@@ -165,6 +165,7 @@ def test_many_at_once_come_back_in_order() -> None:
     assert [result.ok for result in results] == [False, True, True] * 3
 
 
+@pytest.mark.slow
 def test_limits_hold_where_there_are_no_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_find_isolation", lambda: "limits")
     assert SMALL.isolation == "limits"

@@ -72,20 +72,26 @@ def run(
     return [row for row in map(json.loads, lines) if "loss" in row]
 
 
+WAYS = {
+    "forward": "answer_weight = 0\nlogit_weight = 1",
+    "reverse": 'answer_weight = 0\nlogit_weight = 1\ndivergence = "reverse_kl"',
+    "jsd": 'answer_weight = 0\nlogit_weight = 1\ndivergence = "jsd"\nbeta = 0.3\ntemperature = 2',
+    "hidden": "answer_weight = 0.5\nlogit_weight = 0\nhidden_weight = 0.5\n"
+    "layers = [{ student = 1, teacher = 0 }, { student = -1, teacher = -1 }]",
+    "both": "answer_weight = 0.3\nlogit_weight = 0.4\nhidden_weight = 0.3",
+    "teacher-written": 'answer_weight = 0.5\nlogit_weight = 0.5\nsequences = "teacher"\nsampling_temperature = 0',
+    "student-written": 'answer_weight = 0\nlogit_weight = 1\nsequences = "student"',
+    "8 bits": 'sequences = "teacher"\nsampling_temperature = 0\nteachers = [{ model = "wide", quantization = "int8" }]',
+}
+QUICK = {"forward", "teacher-written", "8 bits"}  # the others take seconds
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        "answer_weight = 0\nlogit_weight = 1",
-        'answer_weight = 0\nlogit_weight = 1\ndivergence = "reverse_kl"',
-        'answer_weight = 0\nlogit_weight = 1\ndivergence = "jsd"\nbeta = 0.3\ntemperature = 2',
-        "answer_weight = 0.5\nlogit_weight = 0\nhidden_weight = 0.5\n"
-        "layers = [{ student = 1, teacher = 0 }, { student = -1, teacher = -1 }]",
-        "answer_weight = 0.3\nlogit_weight = 0.4\nhidden_weight = 0.3",
-        'answer_weight = 0.5\nlogit_weight = 0.5\nsequences = "teacher"\nsampling_temperature = 0',
-        'answer_weight = 0\nlogit_weight = 1\nsequences = "student"',
-        'sequences = "teacher"\nsampling_temperature = 0\nteachers = [{ model = "wide", quantization = "int8" }]',
+        pytest.param(settings, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, settings in WAYS.items()
     ],
-    ids=["forward", "reverse", "jsd", "hidden", "both", "teacher-written", "student-written", "8 bits"],
 )
 def test_each_way_of_distillation_comes_nearer_to_the_teacher(
     folders: Folders, teacher: Path, settings: str
@@ -101,6 +107,7 @@ def test_each_way_of_distillation_comes_nearer_to_the_teacher(
     assert not any("projection" in name for name in names)
 
 
+@pytest.mark.slow
 def test_a_pupils_letters_are_watched(folders: Folders, teacher: Path) -> None:
     rows = [{"question": f"{n} is A. even B. odd", "completion": "AB"[n % 2]} for n in range(16)]
     (folders.data[0] / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -138,6 +145,7 @@ def test_several_teachers_have_their_weights(
     assert losses(3, 1) == pytest.approx(0.75 * only_first + 0.25 * only_second, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_teacher_reads_each_answer_once(
     folders: Folders, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

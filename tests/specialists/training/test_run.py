@@ -150,6 +150,7 @@ def test_a_recipe_for_another_base_is_refused(folders: Folders, recipe: Path, tm
 
 
 @pytest.mark.parametrize("quantization", ["bnb-nf4", "bnb-int8"])
+@pytest.mark.slow
 def test_quantised_bases_and_eight_bit_adam_learn(folders: Folders, recipe: Path, quantization: str) -> None:
     text = RECIPE.replace("seed = 5", f'seed = 5\nquantization = "{quantization}"')
     recipe.write_text(text.replace("lr = 5e-3", "lr = 5e-3\neight_bit = true"))
@@ -158,6 +159,7 @@ def test_quantised_bases_and_eight_bit_adam_learn(folders: Folders, recipe: Path
     assert losses[-1] < losses[0] - 1.0
 
 
+@pytest.mark.slow
 def test_a_pretask_comes_first_and_a_kill_between_the_stages_repeats_nothing(
     folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

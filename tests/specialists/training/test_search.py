@@ -53,6 +53,7 @@ def recipe(tmp_path: Path) -> Path:
     return tmp_path / "recipe.toml"
 
 
+@pytest.mark.slow
 def test_the_best_trial_comes_first_and_a_killed_search_goes_on(
     folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

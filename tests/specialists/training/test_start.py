@@ -60,6 +60,7 @@ def test_what_is_not_there_or_no_adapter_is_named(folders: Folders, recipe: Path
         train(recipe, second_pass(recipe, folders, start="torn"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_not_continued_from_another_start(
     folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_checkpoint_is_not_continued_from_another_start(
         ({"use_rslora": True}, "scales its products by 8;"),
     ],
 )
+@pytest.mark.slow
 def test_another_scaling_is_refused(
     folders: Folders, recipe: Path, changes: dict[str, object], message: str
 ) -> None:
