@@ -6,7 +6,8 @@ would come from two different measurements under one name.
 
 import fcntl
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -16,6 +17,34 @@ RowT = TypeVar("RowT")
 
 class AppendLogError(ValueError):
     """The log cannot be continued; the message names the file and what differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogContent:
+    """The whole lines of a log: its settings, its results, and the bytes they take."""
+
+    settings: Mapping[str, Any]
+    rows: Sequence[dict[str, Any]]
+    num_bytes: int
+
+
+def read_log(path: Path) -> LogContent:
+    """What a log holds; a last line that a kill cut off is passed over, and a log of none is empty.
+
+    Raises AppendLogError naming a file with a damaged line, OSError where there is no file.
+    """
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    try:
+        lines = [json.loads(line) for line in whole.split(b"\n") if line]
+        settings = lines[0]["settings"] if lines else {}
+        if not all(isinstance(row, dict) for row in lines):
+            raise ValueError("expected an object on each line")
+    except (ValueError, KeyError, TypeError) as error:
+        raise AppendLogError(
+            f"{path} is damaged or no log: {error!r}; remove it or its broken line"
+        ) from error
+    return LogContent(settings, lines[1:], len(whole))
 
 
 class AppendLog(Generic[RowT]):
@@ -80,18 +109,14 @@ class AppendLog(Generic[RowT]):
 
     def _read(self) -> int:
         """Load the whole lines; the offset behind the last of them, 0 when not even the first is whole."""
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        lines = whole.splitlines()
-        if not lines:
-            return 0
+        content = read_log(self.path)
         try:
-            settings = json.loads(lines[0])["settings"]
-            self.rows = [self._parse(json.loads(line)) for line in lines[1:]]
+            self.rows = [self._parse(row) for row in content.rows]
         except (ValueError, KeyError, TypeError) as error:
-            raise AppendLogError(f"{self.path} is not a log of this kind: {error}") from error
-        self._refuse_other_settings(settings)
-        return len(whole)
+            raise AppendLogError(f"{self.path} is not a log of this kind: {error!r}") from error
+        if content.num_bytes:
+            self._refuse_other_settings(content.settings)
+        return content.num_bytes
 
     def _refuse_other_settings(self, found: Mapping[str, Any]) -> None:
         names = sorted(found.keys() | self._settings.keys())

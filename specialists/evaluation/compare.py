@@ -11,9 +11,11 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from specialists.evaluation.append_log import read_log
 from specialists.evaluation.bootstrap import paired_difference
 from specialists.evaluation.task import Grade
 from specialists.evaluation.task_registry import DOMAINS
@@ -25,33 +27,30 @@ _DOMAIN_OF = {task: domain for domain, tasks in DOMAINS.items() for task in task
 Credits = Mapping[str, float]  # by item
 
 
-def read_credits(folder: Path, subject: str, task: str) -> Credits | None:
-    """Each answered item's credit (1 or 0 where the task gives none); None where nothing was measured.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Each answered item's credit (1 or 0 where the task gives none), and the length the answers were cut at."""
 
-    The report's, whose grades are made anew from the kept texts; the log's for what the report does not know.
+    credits: Credits
+    max_new_tokens: int | None
+
+
+def read_measured(folder: Path, subject: str, task: str) -> Measured | None:
+    """None where nothing was measured. Credits are the report's, whose grades are made anew from the kept texts; the
+    log's for what the report does not know. Raises AppendLogError naming a damaged log.
     """
     path = folder / f"{_stem(subject, task)}.answers.jsonl"
     if not path.is_file():
         return None
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    logged = {row["id"]: Grade(**row["grade"]).score for row in rows if "grade" in row}
+    log = read_log(path)
+    limit: int | None = log.settings.get("max_new_tokens")
+    logged = {row["id"]: Grade(**row["grade"]).score for row in log.rows}
     report = folder / f"{_stem(subject, task)}.json"
-    if not report.is_file():
-        return logged
-    graded = json.loads(report.read_text(encoding="utf-8"))
-    if graded["num_items"] != len(logged):  # a larger run is under way
-        return logged
-    return {
-        key: graded["scores"][key] if "scores" in graded else float(key in graded["correct"])
-        for key in logged
-    }
-
-
-def _token_limit(folder: Path, subject: str, task: str) -> int | None:
-    with (folder / f"{_stem(subject, task)}.answers.jsonl").open(encoding="utf-8") as log:
-        settings = json.loads(log.readline()).get("settings", {})
-    limit: int | None = settings.get("max_new_tokens")
-    return limit
+    graded: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    if graded.get("num_items") != len(logged):  # none yet, or a larger run is under way
+        return Measured(logged, limit)
+    scores = graded.get("scores") or {key: float(key in graded["correct"]) for key in logged}
+    return Measured({key: scores[key] for key in logged}, limit)
 
 
 def _stem(subject: str, task: str) -> str:
@@ -75,14 +74,18 @@ def compare(folder: Path, subjects: Sequence[str], tasks: Sequence[str]) -> dict
     """
     rows: dict[str, dict[str, Any]] = {}
     for task in tasks:
-        found = [read_credits(folder, subject, task) for subject in subjects]
-        credits = [one for one in found if one is not None]
-        shared = sorted(set.intersection(*map(set, credits))) if len(credits) == len(subjects) else []
+        found = {subject: read_measured(folder, subject, task) for subject in subjects}
+        measured = {subject: one for subject, one in found.items() if one is not None}
+        if len(measured) < len(subjects):
+            continue
+        shared = sorted(set.intersection(*(set(one.credits) for one in measured.values())))
         if shared:
-            limits = {subject: _token_limit(folder, subject, task) for subject in subjects}
+            limits = {subject: one.max_new_tokens for subject, one in measured.items()}
             if len(set(limits.values())) > 1:
                 raise ValueError(f"{task} was answered with different max_new_tokens: {limits}")
-            rows[task] = _row([{key: one[key] for key in shared} for one in credits], subjects)
+            rows[task] = _row(
+                [{key: one.credits[key] for key in shared} for one in measured.values()], subjects
+            )
     if not rows:
         raise ValueError(
             f"{folder} has no task on which all of {', '.join(subjects)} answered the same items"

@@ -4,14 +4,13 @@ So the routed ensemble can be measured on whole test sets for the price of routi
 measured on its own domain; what was routed to another one is asked anew.
 """
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from specialists.evaluation.answer import prompt_digest
-from specialists.evaluation.append_log import AppendLogError
+from specialists.evaluation.append_log import read_log
 from specialists.evaluation.generation import BASE_NAME, Generate, Generation, GenerationRequest
 from specialists.evaluation.task import Message
 
@@ -36,8 +35,8 @@ class RecordedAnswers:
         """
         answers: dict[_Key, Mapping[str, Any]] = {}
         for path in sorted(folder.glob("*.answers.jsonl")):
-            whole = _whole_lines(path)
-            settings = whole[0].get("settings", {}) if whole else {}
+            log = read_log(path)
+            settings = log.settings
             name = settings.get("adapter") or BASE_NAME
             wanted = {
                 "model": model,
@@ -47,7 +46,7 @@ class RecordedAnswers:
             if any(settings.get(key) != value for key, value in wanted.items()):
                 continue
             limit = int(settings["max_new_tokens"])
-            answers |= {(name, row["prompt_sha256"], limit): row for row in whole[1:]}
+            answers |= {(name, row["prompt_sha256"], limit): row for row in log.rows}
         return cls(answers)
 
     def __len__(self) -> int:
@@ -67,14 +66,6 @@ class RecordedAnswers:
             specialist=name,
             is_reused=True,
         )
-
-
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    content = path.read_text(encoding="utf-8")
-    try:
-        return [json.loads(line) for line in content[: content.rfind("\n") + 1].split("\n") if line]
-    except ValueError as error:
-        raise AppendLogError(f"{path} is damaged: {error}; remove it or its broken line") from error
 
 
 class ReusingGenerator:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from specialists.evaluation.append_log import AppendLogError, read_log
 from specialists.evaluation.task import Item, TaskDataError
 from specialists.evaluation.task_registry import TASKS, get_task
 from specialists.training.attempts import Attempt
@@ -43,12 +44,11 @@ def _moved(item_id: str, task_name: str) -> str:
 
 
 def read_attempts(path: Path) -> list[Attempt]:
-    """The attempts of a log, without the line of its settings. Raises ValueError naming the file."""
+    """The attempts of a log. Raises AppendLogError naming the file."""
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [Attempt(**row) for row in lines if "item_id" in row]
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{path} is not a log of attempts: {error}") from error
+        return [Attempt(**row) for row in read_log(path).rows]
+    except TypeError as error:
+        raise AppendLogError(f"{path} is not a log of attempts: {error}") from error
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Subjects stand beside each other on the items that all of them answered."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from specialists.evaluation.compare import compare, main, read_credits, render
+from specialists.evaluation.compare import compare, main, read_measured, render
 
 
 def write(folder: Path, label: str, task: str, credits: dict[str, float | bool]) -> None:
@@ -16,6 +17,12 @@ def write(folder: Path, label: str, task: str, credits: dict[str, float | bool])
         rows.append({"id": key, "grade": grade})
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / f"{label}_{task}.answers.jsonl").write_text(text)
+
+
+def credits(reports: Path, task: str) -> Mapping[str, float]:
+    measured = read_measured(reports, "specialist", task)
+    assert measured is not None
+    return measured.credits
 
 
 @pytest.fixture
@@ -51,12 +58,24 @@ def test_the_comparison_names_where_its_reports_come_from(reports: Path):
 def test_a_report_that_was_graded_anew_counts(reports: Path):
     report = {"machine": "M", "commit": "c", "seed": 20, "num_items": 3, "correct": ["b"]}
     (reports / "math_gsm8k.json").write_text(json.dumps(report))
-    assert read_credits(reports, "specialist", "gsm8k") == {"a": 0.0, "b": 1.0, "c": 0.0}
+    assert credits(reports, "gsm8k") == {"a": 0.0, "b": 1.0, "c": 0.0}
     (reports / "math_gsm8k.json").write_text(json.dumps({**report, "num_items": 2}))
-    assert read_credits(reports, "specialist", "gsm8k") == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert credits(reports, "gsm8k") == {"a": 1.0, "b": 1.0, "c": 1.0}
     scored = {**report, "num_items": 2, "scores": {"x": 0.25, "y": 0.75}}
     (reports / "finance_tatqa.json").write_text(json.dumps(scored))
-    assert read_credits(reports, "specialist", "tatqa") == {"x": 0.25, "y": 0.75}
+    assert credits(reports, "tatqa") == {"x": 0.25, "y": 0.75}
+
+
+def test_a_line_cut_by_a_kill_is_passed_over_and_a_broken_one_is_named(
+    reports: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = reports / "math_gsm8k.answers.jsonl"
+    whole = path.read_text()
+    path.write_text(f'{whole}{{"id": "d", "gra')
+    assert list(credits(reports, "gsm8k")) == ["a", "b", "c"]
+    path.write_text(f"{whole}broken\n")
+    assert main([str(reports)]) == 1
+    assert f"{path} is damaged" in capsys.readouterr().err
 
 
 def test_answers_cut_at_different_lengths_do_not_compare(reports: Path):

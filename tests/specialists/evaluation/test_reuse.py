@@ -71,7 +71,7 @@ def test_a_damaged_log_is_named(tmp_path: Path):
     (path,) = tmp_path.iterdir()
     path.write_text(path.read_text().replace('"text": "old a"', '"text": "ol'))
     with pytest.raises(
-        AppendLogError, match=r"log0\.answers\.jsonl is damaged: .*; remove it or its broken line"
+        AppendLogError, match=r"log0\.answers\.jsonl is damaged or no log: .*; remove it or its broken line"
     ):
         read(tmp_path)
 

@@ -56,7 +56,7 @@ def test_attempts_of_other_rows_and_damaged_logs_are_refused(log: Path, capsys: 
         attempts.append(attempt("gsm8k/train/7", 14, correct=True))
     assert main(command(log)) == 1
     assert "no problem 'gsm8k_options/train/7'" in " ".join(capsys.readouterr().err.split())
-    log.write_text('{"item_id": "gsm8k/train/0"}\n')
+    log.write_text('{"settings": {}}\n{"id": "gsm8k/train/0", "grade": {}}\n')
     assert main(command(log)) == 1
     assert "is not a log of attempts" in " ".join(capsys.readouterr().err.split())
     assert not (log.parent / "out.jsonl").exists()

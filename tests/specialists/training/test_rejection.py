@@ -120,7 +120,7 @@ def test_a_log_of_other_settings_or_another_kind_is_refused(tmp_path: Path) -> N
     ):
         pass
     path.write_text('{"something": "else"}\n')
-    with pytest.raises(AppendLogError, match="not a log of this kind"), AttemptLog(path, SETTINGS):
+    with pytest.raises(AppendLogError, match="is damaged or no log"), AttemptLog(path, SETTINGS):
         pass
     path.write_text('{"sett')
     with AttemptLog(path, SETTINGS) as log:
