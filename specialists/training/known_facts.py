@@ -8,7 +8,6 @@ knows (arXiv:2405.05904). One pass over question and answer costs what sampling 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,13 @@ from torch import Tensor
 
 from specialists.evaluation.item_order import shuffle_items
 from specialists.evaluation.short_answer import ShortAnswer, ShortItem
-from specialists.evaluation.task import TaskDataError
 from specialists.evaluation.task_registry import TASKS, get_task
 from specialists.tokenizer import ChatTokenizer
 from specialists.training.data import PromptGroup, Row, render_groups
 from specialists.training.grpo import read_base
 from specialists.training.lora import load_trainable
 from specialists.training.packing import Pack, pack_groups
+from specialists.training.reporting import report_or_explain
 from specialists.training.sections import BaseQuantization, Lora
 from specialists.training.solutions import write_solutions
 
@@ -126,14 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quantization", choices=get_args(BaseQuantization), default="none")
     parser.add_argument("--seed", type=int, default=20)
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
-    try:
-        report = _run(options)
-    except (TaskDataError, ValueError, OSError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 1
-    console.print(json.dumps(report), markup=False, soft_wrap=True)
-    return 0
+    return report_or_explain(partial(_run, options))
 
 
 if __name__ == "__main__":

@@ -8,19 +8,18 @@ sampled anew: the other task's own `rewrite` gives each solution the ending that
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from specialists.evaluation.append_log import AppendLogError, read_log
 from specialists.evaluation.task import Item, TaskDataError
 from specialists.evaluation.task_registry import TASKS, get_task
 from specialists.training.attempts import Attempt
+from specialists.training.reporting import report_or_explain
 from specialists.training.solutions import Row, select_solutions, write_solutions
 
 
@@ -72,14 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the .jsonl of solutions to write")
     parser.add_argument("--max-per-problem", type=int, default=1)
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
-    try:
-        report = _run(options)
-    except (TaskDataError, ValueError, OSError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 1
-    console.print(json.dumps(report), markup=False, soft_wrap=True)
-    return 0
+    return report_or_explain(partial(_run, options))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ came of it.
 
 import argparse
 import hashlib
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,8 +22,6 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal, get_args
-
-from rich.console import Console
 
 from specialists.engine.config import Quantization
 from specialists.engine.sampling_params import SamplingParams
@@ -35,6 +32,7 @@ from specialists.evaluation.progress import show_progress
 from specialists.evaluation.task import Item, ItemT, Message, Task, TaskDataError
 from specialists.evaluation.task_registry import TASKS, get_task
 from specialists.training.attempts import Attempt, AttemptLog, attempt_key
+from specialists.training.reporting import report_or_explain
 from specialists.training.solutions import select_solutions, write_solutions
 
 PromptStyle = Literal["task", "plain", "notes"]
@@ -152,14 +150,7 @@ def report_yield(attempts: Sequence[Attempt], num_solutions: int, seconds: float
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
-    console = Console(stderr=True)
-    try:
-        report = _run(options)
-    except (TaskDataError, ValueError, OSError, RuntimeError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 1
-    console.print(json.dumps(report), markup=False, soft_wrap=True)
-    return 0
+    return report_or_explain(partial(_run, options))
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
