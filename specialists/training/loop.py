@@ -134,7 +134,7 @@ class Trainer:
             progress.best_step, progress.best_weights = progress.step, self._optimizer.weights()
             return
         metrics.write(progress.step, validation_loss=round(loss, 5))
-        if loss < progress.best_loss:
+        if loss < progress.best_loss or self._plan.validation.keep == "last":
             progress.best_loss, progress.best_step = loss, progress.step
             progress.looks_without_gain = 0
             progress.best_weights = self._optimizer.weights()

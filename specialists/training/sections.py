@@ -99,12 +99,16 @@ class Batching(Section):
 
 
 class Validation(Section):
-    """A share of the problems is kept out of training. `patience` looks without a gain end the run."""
+    """A share of the problems is kept out of training. `patience` looks without a gain end the run, which keeps the best
+    weights. With `keep = "last"` the looks are told and decide nothing: for a second pass over what the first has partly
+    seen, whose first look no later one can beat.
+    """
 
     share: Share = 0.03
     max_rows: int = Field(100, ge=1)
     every_steps: int = Field(40, ge=1)
     patience: int = Field(3, ge=1)
+    keep: Literal["best", "last"] = "best"
 
 
 class Pretask(Section):

@@ -105,6 +105,18 @@ def test_training_stops_when_validation_no_longer_improves(
         assert torch.equal(saved[name.replace(".default.", ".")], weight.bfloat16())
 
 
+def test_a_run_may_keep_its_last_weights_whatever_the_looks_say(
+    folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = (float(look) for look in range(1, 1000))
+    monkeypatch.setattr(sft, "validation_loss", lambda model, packs: next(losses))
+    recipe.write_text(RECIPE.replace("every_steps = 3", 'every_steps = 1\npatience = 1\nkeep = "last"'))
+    result = train(recipe, folders)
+    assert result.best_step == result.num_steps > 2
+    assert not result.stopped_early
+    assert result.best_loss == result.num_steps + 1  # the first look is before the first step
+
+
 def test_a_full_disk_leaves_no_adapter_and_the_run_goes_on_later(
     folders: Folders, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
